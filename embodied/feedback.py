@@ -1,0 +1,259 @@
+"""From stored answers to tensors: the one batch type that every loss and every policy sees."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embodied.records import Answer, Array, Compare, Query, Rank, Rate, Segment, Skip, Value, check_answer
+
+Index = int | slice | Tensor | Array | Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """B groups of K alternatives, padded to T steps.
+
+    obs [B,K,T,*O], or a dict of such tensors (a language model: prompt ids [B,1,P], shared by the K answers);
+    act [B,K,T,*A]; mask bool [B,K,T], false on padding; log_prob [B,K,T] under the policy that acted, NaN = unknown.
+    Raises ValueError when shapes disagree, a number is not finite, or an alternative has no step.
+    """
+
+    obs: Tensor | dict[str, Tensor]
+    act: Tensor
+    mask: Tensor
+    log_prob: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mask.dtype != torch.bool or self.mask.ndim != 3:
+            raise ValueError(
+                f"mask must be bool [B,K,T], got {self.mask.dtype} {list(self.mask.shape)}; compare it with 0"
+            )
+        for name, tensor in (("act", self.act), ("log_prob", self.log_prob)):
+            if tensor.shape[:3] != self.mask.shape:
+                raise ValueError(
+                    f"{name} has shape {list(tensor.shape)}, the mask {list(self.mask.shape)}; make them agree"
+                )
+        for name, tensor in (*self._observations().items(), ("act", self.act)):
+            if len(tensor) != len(self):
+                raise ValueError(
+                    f"{name} has {len(tensor)} rows, the mask {len(self)}; stack them from the same queries"
+                )
+            if not torch.isfinite(tensor).all():
+                row = int(torch.nonzero(~torch.isfinite(tensor))[0, 0])
+                raise ValueError(f"{name} of row {row} holds NaN or infinity; drop that segment or mend its source")
+        if not self.mask.any(-1).all():
+            row, alternative = torch.nonzero(~self.mask.any(-1))[0].tolist()
+            raise ValueError(f"alternative {alternative} of row {row} has no step; give every segment at least one")
+
+    def _observations(self) -> dict[str, Tensor]:
+        return self.obs if isinstance(self.obs, dict) else {"obs": self.obs}
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def __getitem__(self, index: Index) -> "Segments":
+        """The chosen rows; the batch dimension stays, also for a single integer."""
+        rows = _rows(index)
+        obs = {k: v[rows] for k, v in self.obs.items()} if isinstance(self.obs, dict) else self.obs[rows]
+        return Segments(obs, self.act[rows], self.mask[rows], self.log_prob[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What annotators said about B groups of K alternatives.
+
+    target [B,K], one number per alternative: for a pair [P(first better), P(second better)], a tie is .5/.5; for a
+    ranking the share of the others that it beats; for ratings the rating. weight [B] >= 0, annotator int [B],
+    same_context bool [B]: all alternatives start in the same state. Raises ValueError when a field does not fit.
+    """
+
+    segments: Segments
+    target: Tensor
+    weight: Tensor
+    annotator: Tensor
+    same_context: Tensor
+
+    def __post_init__(self) -> None:
+        rows, alternatives = self.segments.mask.shape[:2]
+        if list(self.target.shape) != [rows, alternatives]:
+            raise ValueError(
+                f"target has shape {list(self.target.shape)}, the segments ask for {[rows, alternatives]}; give [B,K]"
+            )
+        for name in ("weight", "annotator", "same_context"):
+            shape = list(getattr(self, name).shape)
+            if shape != [rows]:
+                raise ValueError(f"{name} has shape {shape}, not {[rows]}; give one entry per row")
+        if not torch.isfinite(self.target).all():
+            row = int(torch.nonzero(~torch.isfinite(self.target))[0, 0])
+            raise ValueError(f"target of row {row} is not finite; give a missing label weight 0 and any finite target")
+        if not (torch.isfinite(self.weight) & (self.weight >= 0)).all():
+            raise ValueError(
+                f"a weight is {self.weight.min().item()}; give finite weights of at least 0, and swap targets to negate"
+            )
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __getitem__(self, index: Index) -> "Feedback":
+        """The chosen rows; the batch dimension stays, also for a single integer."""
+        rows = _rows(index)
+        return Feedback(
+            self.segments[rows], self.target[rows], self.weight[rows], self.annotator[rows], self.same_context[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Where the questions went. Answers that stand were answered or skipped; ties and duplicates are among them."""
+
+    asked: int = 0
+    answered: int = 0
+    skipped: int = 0
+    ties: int = 0
+    duplicates: int = 0
+    revised: int = 0
+
+
+Encode = Callable[[Sequence[Query]], Segments]
+
+
+def stack(queries: Sequence[Query]) -> Segments:
+    """Observations and actions of the queries as float32 tensors, padded with zeros to the longest segment.
+
+    Raises ValueError when the queries differ in K, or the segments in their observation or action shape.
+    """
+    if not queries:
+        raise ValueError("no query to stack; give at least one")
+    first = queries[0].segments[0]
+    alternatives = len(queries[0].segments)
+    for query in queries:
+        if len(query.segments) != alternatives:
+            raise ValueError(
+                f"query {query.id} has {len(query.segments)} segments, query {queries[0].id} has {alternatives}; "
+                "stack queries of one size at a time"
+            )
+        for segment in query.segments:
+            if segment.obs.shape[1:] != first.obs.shape[1:] or segment.act.shape[1:] != first.act.shape[1:]:
+                raise ValueError(
+                    f"query {query.id}: observation and action of a step have shapes {segment.obs.shape[1:]} and "
+                    f"{segment.act.shape[1:]}, in {queries[0].id} {first.obs.shape[1:]} and {first.act.shape[1:]}; "
+                    "take one environment at a time"
+                )
+    shape = len(queries), alternatives, max(len(s.act) for q in queries for s in q.segments)
+    obs = np.zeros((*shape, *first.obs.shape[1:]), np.float32)
+    act = np.zeros((*shape, *first.act.shape[1:]), np.float32)
+    mask = np.zeros(shape, np.bool_)
+    for b, query in enumerate(queries):
+        for k, segment in enumerate(query.segments):
+            steps = len(segment.act)
+            obs[b, k, :steps], act[b, k, :steps], mask[b, k, :steps] = segment.obs, segment.act, True
+    return Segments(torch.from_numpy(obs), torch.from_numpy(act), torch.from_numpy(mask), torch.full(shape, torch.nan))
+
+
+def feedback(answers: Iterable[Answer], queries: Iterable[Query], *, encode: Encode = stack) -> tuple[Feedback, Budget]:
+    """The answers that stand, one row each in log order, and the account of all questions.
+
+    A revision replaces the answer it supersedes, a skip is no row. Annotators are numbered by first appearance. A
+    second answer of one annotator to one query, not marked as a revision, counts as a duplicate and is kept: it is a
+    second look. Where all were skipped, the Feedback has no row. Raises ValueError when there is no answer at all, for
+    an answer to an unknown query, a value that does not fit, a revision of nothing, mixed kinds or sizes.
+    """
+    asked = {query.id: query for query in queries}
+    log: dict[str, Answer] = {}
+    superseded: set[str] = set()
+    for answer in sorted(answers, key=lambda a: a.seq):
+        if answer.query not in asked:
+            raise ValueError(
+                f"answer {answer.id} is about query {answer.query}, which is not among the queries; give it too"
+            )
+        if log.get(answer.id, answer) != answer:
+            raise ValueError(f"answer id {answer.id} occurs twice with different contents; give each its own id")
+        check_answer(answer, asked[answer.query])
+        if answer.supersedes:
+            old = log.get(answer.supersedes)
+            if old is None or (old.query, old.annotator) != (answer.query, answer.annotator):
+                raise ValueError(
+                    f"answer {answer.id} supersedes {answer.supersedes}, no earlier answer of {answer.annotator} "
+                    f"to query {answer.query}; give the whole log"
+                )
+            superseded.add(old.id)
+        log[answer.id] = answer
+
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(a.annotator for a in log.values()))}
+    standing = [a for a in log.values() if a.id not in superseded]
+    usable = [a for a in standing if not isinstance(a.value, Skip)]
+    if not standing:
+        raise ValueError(f"no answer to any of {len(asked)} queries; ask first")
+    rows = [asked[a.query] for a in usable]
+    kinds = sorted({f"{query.kind} of {len(query.segments)}" for query in rows})
+    if len(kinds) > 1:
+        raise ValueError(f"the answers mix {', '.join(kinds)}; make one Feedback of each")
+    segments = encode(rows) if rows else encode([asked[standing[0].query]])[:0]
+    target = torch.tensor([_target(a.value) for a in usable], dtype=torch.float32)
+    result = Feedback(
+        segments,
+        target.reshape(segments.mask.shape[:2]),
+        torch.ones(len(usable)),
+        torch.tensor([numbers[a.annotator] for a in usable], dtype=torch.int64),
+        torch.tensor([_same_start(query.segments) for query in rows], dtype=torch.bool),
+    )
+    budget = Budget(
+        asked=len(asked),
+        answered=len(usable),
+        skipped=len(standing) - len(usable),
+        ties=sum(a.value == Compare(0.5) for a in usable),
+        duplicates=len(standing) - len({(a.query, a.annotator) for a in standing}),
+        revised=len(superseded),
+    )
+    return result, budget
+
+
+def all_pairs(feedback: Feedback) -> Feedback:
+    """Every ranking or rating of K as its K(K-1)/2 pairs, each with the weight of its row; equal targets become ties.
+
+    Only the order of the targets is used, so a soft comparison would lose its strength: leave pairs as they are.
+    """
+    alternatives = feedback.target.shape[1]
+    if alternatives < 2:
+        raise ValueError(f"all_pairs needs at least 2 alternatives per row, got {alternatives}; compare or rank more")
+    pairs = torch.triu_indices(alternatives, alternatives, 1).T  # [P,2]
+
+    def spread(tensor: Tensor) -> Tensor:
+        """[B,K,...] -> [B*P,2,...]; [B,1,...], shared by the alternatives, stays shared."""
+        if tensor.shape[1] == 1:
+            return tensor.repeat_interleave(len(pairs), 0)
+        return tensor[:, pairs].flatten(0, 1)
+
+    segments = feedback.segments
+    obs = {k: spread(v) for k, v in segments.obs.items()} if isinstance(segments.obs, dict) else spread(segments.obs)
+    gap = torch.sign(torch.diff(spread(feedback.target), dim=1))  # second - first
+    return Feedback(
+        Segments(obs, spread(segments.act), spread(segments.mask), spread(segments.log_prob)),
+        torch.cat([1 - gap, 1 + gap], 1) / 2,
+        *(x.repeat_interleave(len(pairs), 0) for x in (feedback.weight, feedback.annotator, feedback.same_context)),
+    )
+
+
+def _rows(index: Index) -> slice | Tensor:
+    if isinstance(index, int):
+        return slice(index, index + 1 or None)
+    return index if isinstance(index, slice) else torch.as_tensor(index)
+
+
+def _target(value: Value) -> tuple[float, ...]:
+    match value:
+        case Compare(first):
+            return first, 1 - first
+        case Rank(order):
+            return tuple(1 - order.index(k) / (len(order) - 1) for k in range(len(order)))
+        case Rate(values):
+            return values
+        case Skip():
+            raise ValueError("a skip has no target; drop it and count it")
+
+
+def _same_start(segments: Sequence[Segment]) -> bool:
+    return all(np.array_equal(segment.obs[0], segments[0].obs[0]) for segment in segments[1:])

@@ -1,0 +1,102 @@
+"""One loop for everything that learns from stored feedback, and the objectives that it can minimise."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embodied.feedback import Feedback
+from embodied.label_models import LabelModel, as_given
+from embodied.losses import Loss
+from embodied.policy import Policy
+from embodied.scores import Scorer, mean_log_prob
+
+Objective = Callable[[Feedback], Tensor]  # -> [B], one loss per row, before weights
+Progress = Callable[[int, float], None]  # (steps done, loss)
+
+
+def ranking(scorer: Scorer, loss: Loss, label_model: LabelModel = as_given) -> Objective:
+    """The scores of segments held against the target: reward models of all kinds. An ensemble sums over its members."""
+
+    def objective(feedback: Feedback) -> Tensor:
+        score = scorer(feedback.segments)
+        losses = loss(score, label_model(loss, score.detach(), feedback))
+        return losses.reshape(-1, len(feedback)).sum(0)
+
+    return objective
+
+
+def imitate(policy: Policy) -> Objective:
+    """Behaviour cloning: -sum over alternatives of target times the mean log-probability of a stored action.
+
+    Demonstrations have K = 1 and target 1; of pairs, the preferred one is imitated.
+    """
+
+    def objective(feedback: Feedback) -> Tensor:
+        logp = policy.log_prob(feedback.segments)
+        score = mean_log_prob(logp, torch.zeros_like(logp), feedback.segments.mask)
+        return -(feedback.target.detach() * score).sum(-1)
+
+    return objective
+
+
+def plus(objective: Objective, *terms: tuple[float, Objective]) -> Objective:
+    """The objective and further ones, each times its coefficient: regularisers, auxiliary losses."""
+
+    def total(feedback: Feedback) -> Tensor:
+        result = objective(feedback)
+        for coefficient, term in terms:
+            result = result + coefficient * term(feedback)
+        return result
+
+    return total
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """The weighted mean loss of each step's batch, in order; it is taken before the step."""
+
+    losses: tuple[float, ...]
+
+
+def fit(
+    objective: Objective,
+    data: Feedback,
+    opt: torch.optim.Optimizer,
+    *,
+    steps: int,
+    batch: int,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+) -> FitReport:
+    """`steps` steps of `opt`, each on the weighted mean of the objective over `batch` different rows, or all there are.
+
+    Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b) equals fit(a+b) bit for bit.
+    Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn from, or a loss that is
+    not finite; parameters are then as they were before that step.
+    """
+    if steps < 0 or batch < 1:
+        raise ValueError(f"steps is {steps} and batch {batch}; give at least 0 and at least 1")
+    rows = np.flatnonzero(data.weight.cpu().numpy() > 0)
+    if not len(rows):
+        raise ValueError(f"none of the {len(data)} rows has a weight above 0; give something to learn from")
+    losses = []
+    for step in range(steps):
+        part = data[rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)]
+        weight = part.weight.detach()
+        loss = (weight * objective(part)).sum() / weight.sum()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise ValueError(
+                f"the loss is {value} at step {step}; lower the learning rate, and try check_loss on the loss"
+            )
+        opt.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        opt.step()
+        losses.append(value)
+        if progress is not None:
+            progress(step + 1, value)
+    return FitReport(tuple(losses))

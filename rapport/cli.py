@@ -1,0 +1,170 @@
+"""The command line. Each verb is a dataclass: its fields are the flags, the text under a field is its help, and a call
+carries it out. What a verb needs is imported only there, so that help and tables appear at once.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rapport.shadow import OURS, check_imports
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The main job: an arm learns from a hundred answers at most how a person wants a full cup carried."""
+
+    seed: int = 0
+    """Of everything that is drawn: layouts, questions, the simulated person's slips, training."""
+    person: Literal["careful", "short"] = "careful"
+    """Who answers. careful: upright and around the laptop. short: upright and the short way."""
+    answers: int = 100
+    """How many questions may be asked in all."""
+    ask: Flag = False
+    """Ask you in this terminal instead of a simulated person; each question is one clip file to look at."""
+    out: Folder = None
+    """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
+    json: Flag = False
+    """Print one JSON object as the last line: answers, wishes and task before and after, seconds."""
+    clips: bool = True
+    """Render the clips of the report; training and the verdict need no picture."""
+    reward: Literal["learned", "true", "none"] = "learned"
+    """What the arm is trained on. learned: by the answers. true: the hidden one, a ceiling. none: the task alone."""
+    coin: Flag = False
+    """Answer every question by the toss of a coin: the control that has to miss."""
+
+    def __call__(self) -> int:
+        from rapport.cup.demo import demo
+
+        return demo(self)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The folder of a run, as `rapport demo` writes it."""
+    episodes: int = 512
+    """How many held-out layouts."""
+    clips: bool = True
+    """Render clips of the first layouts into the run's folder."""
+    json: Flag = False
+    """Print one JSON object instead of the table."""
+
+    def __call__(self) -> int:
+        from rapport.cup.evaluate import evaluate
+
+        return evaluate(self)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """List every system that the project is to make usable, with its domains and whether it works today."""
+
+    json: Flag = False
+    """Print one JSON list of objects instead of the table."""
+
+    def __call__(self) -> int:
+        from rapport.systems import SYSTEMS
+
+        if self.json:
+            print(json_format.dumps([asdict(system) for system in SYSTEMS], indent=2, ensure_ascii=False))
+            return 0
+        room = ""
+        for system in SYSTEMS:
+            if system.room != room:
+                room = system.room
+                print(f"\n{room}")
+            where = f" ({', '.join(system.domains)})" if system.domains else ""
+            print(f"  {system.key:12} {system.state + where:18} {system.title}")
+        working = sum(system.state == "working" for system in SYSTEMS)
+        print(f"\n{working} of {len(SYSTEMS)} work; `rapport reproduce KEY` shows that one does.")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run the small experiment that shows whether a system works (exit code 1 if a mechanism check fails)."""
+
+    key: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEY")]
+    """The key of a working system, as `rapport methods` lists it."""
+    domain: Annotated[str | None, tyro.conf.arg(metavar="D", help_behavior_hint="")] = None
+    """Where to run it; its smallest domain unless told."""
+    seed: int = 0
+    """The (first) seed; any works."""
+    full: Flag = False
+    """Every domain, five seeds and all comparisons."""
+    json: Flag = False
+    """Print one JSON object instead of the lines."""
+    out: Folder = None
+    """The folder for plots; by default runs/reproduce-KEY."""
+
+    def __call__(self) -> int:
+        from rapport.reproduce import run
+
+        out = self.out or Path("runs") / f"reproduce-{self.key}"
+        result = run(self.key, self.domain, self.seed, self.full, out)
+        if self.json:
+            print(json_format.dumps(result.to_json(), ensure_ascii=False))
+        else:
+            print(*result.lines(), sep="\n")
+            print(f"{result.seconds:.0f} s; plots in {out}")
+        return 0 if result.holds else 1
+
+
+Verb = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Methods, tyro.conf.subcommand("methods")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command. 0: well; 1: it ran and what it checks does not hold; 2: it cannot run; 130: interrupted."""
+    args = list(sys.argv[1:] if args is None else args) or ["--help"]
+    verb = tyro.cli(
+        Verb,
+        prog="rapport",
+        description="Teach machines what people prefer.",
+        args=args,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    try:
+        check_imports()
+        code = verb()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        again = "goes on where it stopped" if isinstance(verb, Demo) else "starts it again"
+        print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`| head`); nor may the interpreter complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if sys.flags.dev_mode or not _designed(error):
+            raise
+        print(f"rapport: {error}", file=sys.stderr)
+        return 2
+
+
+def _designed(error: Exception) -> bool:
+    """Whether the error is a sentence for the user: a class of ours, a ValueError that a line of ours raised, or the
+    system's own. A ValueError from inside a library is a fault of ours, and its traceback is wanted."""
+    last = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals["__name__"]
+    origin = last if type(error) is ValueError else type(error).__module__
+    return isinstance(error, OSError) or origin.partition(".")[0] in (*OURS, "rapport")

@@ -1,0 +1,171 @@
+"""`rapport demo`: the main job from the command line, from questions to the report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from embodied import checkpoint
+from rapport.cup.handover import hand_over
+from rapport.cup.measure import Measured
+from rapport.cup.people import PEOPLE
+from rapport.cup.terminal import asker, need_clips
+from rapport.cup.train import Settings, train
+from rapport.run import read_json, run_folder, write_json
+
+if TYPE_CHECKING:
+    from rapport.cli import Demo
+
+
+def default_folder(settings: Settings) -> Path:
+    """One folder per setting, so that two runs never meet."""
+    parts = ["demo", settings.person, f"seed{settings.seed}", f"{settings.answers}answers"]
+    parts += [settings.reward] * (settings.reward != "learned") + ["coin"] * settings.coin + ["asked"] * settings.ask
+    return Path("runs") / "-".join(parts)
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """What --json prints: shares in [0, 1]."""
+    before, after = result["before"], result["after"]
+    return {
+        "answers": result["answers"],
+        "wishes_before": before["wishes"],
+        "wishes_after": after["wishes"],
+        "task_before": before["task"],
+        "task_after": after["task"],
+        "seconds": result["seconds"],
+    }
+
+
+def demo(options: Demo) -> int:
+    settings = Settings(
+        seed=options.seed,
+        person=options.person,
+        answers=options.answers if options.reward == "learned" else 0,
+        reward=options.reward,
+        coin=options.coin,
+        ask=options.ask,
+    )
+    folder = options.out or default_folder(settings)
+    if settings.ask:
+        need_clips()
+    finished = folder / "result.json"
+    if finished.exists():
+        with run_folder(folder, asdict(settings)):
+            result = read_json(finished)
+        say(f"{folder} finished on {result['finished']}, and this is what it found; --out elsewhere makes a new run.")
+    else:
+        result = run(settings, folder)
+    if options.clips and not (folder / "clips").exists():
+        with working("rendering clips"):
+            from rapport.cup.clips import render_before_after
+
+            render_before_after(folder, settings)
+    with working("writing the report"):
+        from rapport.cup.report import write_report
+
+        report = write_report(folder)
+    verdict(settings, result, report)
+    if options.json:
+        print(json.dumps(summary(result)))
+    return 0
+
+
+def run(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Trains what is left to train, exports the kept policy and writes result.json."""
+    clock = Clock(folder / "seconds.json")
+    total = sum(r.steps for r in settings.rounds())
+    done = checkpoint.latest(folder / "checkpoints") or 0
+    before = sum(r.steps for r in settings.rounds()[:done])
+    if done:
+        say(f"{folder}: going on after round {done} of {len(settings.rounds())}.")
+    say(f"An arm carries a full cup in a hurry. Asking {_who(settings)}; everything goes to {folder}.")
+    bar = tqdm(
+        total=total, initial=before, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True
+    )
+
+    def told(row: dict[str, Any]) -> None:
+        clock.save()
+        bar.set_postfix_str(f"{row['answers']} answers, wishes {row['wishes']:.0%}, task {row['task']:.0%}")
+
+    ask: Callable[..., Any] | None = None
+    if settings.ask:
+        ask = lambda store: asker(store, folder / "questions", bar.clear)  # noqa: E731
+    with bar:
+        trained = train(settings, folder, ask=ask, progress=bar.update, told=told)
+    hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings))
+    budget = next((row["budget"] for row in reversed(trained.rows) if "budget" in row), None)
+    result = {
+        "answers": budget["answered"] if budget else 0,
+        "budget": budget,
+        "before": asdict(trained.before),
+        "after": asdict(trained.after),
+        "seconds": round(clock.save(), 1),
+        "finished": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    write_json(folder / "result.json", result)
+    return result
+
+
+def verdict(settings: Settings, result: dict[str, Any], report: Path) -> None:
+    person = PEOPLE[settings.person]
+    before, after = (Measured(**result[k]) for k in ("before", "after"))
+    print(f"\n{person.name.capitalize()} wants {person.wants}. {after.episodes} layouts never seen in training:")
+    print(f"{'':24}{'before':>8}{'after':>8}   95 %")
+    rows = [("wishes met", before.wishes, after.wishes), ("task done", before.task, after.task)]
+    rows += [(f"  {name}", before.each[name], after.each[name]) for name in person.wishes]
+    for name, was, now in rows:
+        low, high = after.interval(now)
+        print(f"{name:24}{was:>8.1%}{now:>8.1%}   {low:.1%} to {high:.1%}")
+    print(f"{result['answers']} answers, {result['seconds']:.0f} s. Look at it: {report}")
+
+
+def say(text: str) -> None:
+    """For whoever looks on; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working(what: str) -> Any:
+    """Says what takes more than a moment, and how long it took."""
+    start = time.monotonic()
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    yield
+    print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+class Clock:
+    """Seconds of work on a run, also over interruptions; what a kill cut off since the last save is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.start = path, time.monotonic()
+        self.before = float(read_json(path)) if path.exists() else 0.0
+
+    def save(self) -> float:
+        seconds = self.before + time.monotonic() - self.start
+        write_json(self.path, seconds)
+        return seconds
+
+
+def _who(settings: Settings) -> str:
+    if settings.reward == "none":
+        return "nobody"
+    if settings.reward == "true":
+        return "nobody: the hidden reward itself is used"
+    whom = "you" if settings.ask else f"a simulated person ({PEOPLE[settings.person].name})"
+    return f"{whom} {settings.answers} questions" + (", who tosses a coin" if settings.coin else "")
+
+
+def _reward_sentence(settings: Settings) -> str:
+    if settings.reward == "none":
+        return "the task alone"
+    source = "the hidden reward" if settings.reward == "true" else f"a reward learned from {settings.answers} answers"
+    return f"the task, and {source}"
