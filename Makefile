@@ -1,9 +1,10 @@
-# Each target does its own set-up: a virtual environment in .venv, in which nothing of the system is touched.
+# Each target does its own set-up, a virtual environment in .venv; nothing outside this folder is changed.
 #   make demo                       the main job; ARGS="--seed 3" passes on any option of `rapport demo`
 #   make test | test-slow | test-all | lint | format
 # PYTHON    the interpreter that makes .venv (3.11 or newer)
-# PIP_ARGS  passed on to pip; PyTorch's CPU build, a tenth of the default download, is had by
+# PIP_ARGS  passed on to pip; PyTorch's CPU build, several GB smaller than its default one, comes with
 #           PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# WORKERS   how many tests run side by side (2)
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -13,14 +14,11 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/installed
 
-# One thread for each process: the networks are small, and the tests already run side by side.
-export OMP_NUM_THREADS := 1
-
 .PHONY: help install demo test test-slow test-all lint format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7s/^# //p' Makefile
+	@sed -n '/^#/!q;s/^# //p' Makefile
 
 install: $(STAMP)
 

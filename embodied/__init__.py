@@ -1,0 +1,44 @@
+"""The preference core. Names are loaded when first used: records, episodes, store and contract never load torch.
+
+from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
+from embodied.feedback import feedback      # two functions share the name of their file
+from embodied.fit import fit
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "records": "Answer Compare Query Rank Rate RecordError Segment Skip Value",
+    "episodes": "Episode EpisodeError Episodes cut",
+    "store": "Store StoreError",
+    "contract": "Contract ContractError Joint Source",
+    "checkpoint": "CheckpointError Stateful",
+    "feedback": "Budget Feedback Segments all_pairs stack",
+    "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
+    "mean_log_ratio",
+    "losses": "Loss LossError LossReport PairLoss bt_ties check_loss hinge logistic pairwise plackett_luce square",
+    "label_models": "LabelModel as_given smooth unbias",
+    "fit": "FitReport Objective imitate plus ranking",
+    "policy": "Policy",
+    "networks": "RewardEnsemble",
+    "additive": "Additive Features Prior",
+    "queries": "Select disagreement information_gain uniform",
+    "teachers": "Teacher Utility answer noisy oracle",
+    "loop": "Agent RewardModel Round RoundReport preference_loop",
+}
+_FILE = {name: file for file, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted(_FILE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE:
+        raise AttributeError(f"embodied has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"embodied.{_FILE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -40,8 +40,15 @@ class Features:
 
     def total(self, segments: Segments) -> Array:
         """[B, K, T, ...] segments to [B, K, D] feature sums over the steps that the mask keeps."""
-        obs, act = segments.obs.double().numpy(), segments.act.double().numpy()  # type: ignore[union-attr]
-        total: Array = np.einsum("bktd,bkt->bkd", self.step(obs, act), segments.mask.double().numpy())
+        mask = segments.mask.numpy()
+        # Padding repeats the last step, so that a feature of two neighbouring steps sees no jump into the padding.
+        here = np.minimum(np.arange(mask.shape[2]), mask.sum(-1, keepdims=True) - 1)
+        obs, act = (
+            np.take_along_axis(x.double().numpy(), here[..., None], 2)
+            for x in (segments.obs, segments.act)
+            if not isinstance(x, dict)
+        )
+        total: Array = np.einsum("bktd,bkt->bkd", self.step(obs, act), mask.astype(np.float64))
         return total
 
 
@@ -60,7 +67,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Of the weights: `mean [D]`, `cov [D, D]`, and the log evidence (hyperprior included) of the prior that gave it."""
+    """Of the weights: `mean [D]`, `cov [D, D]`; and the log evidence of the prior that gave it."""
 
     mean: Array
     cov: Array
@@ -140,7 +147,7 @@ class Additive:
             self.in_reward[features.groups[name]] = 0.0
 
     def fit(self, feedback: Feedback, rng: np.random.Generator | None = None) -> dict[str, float]:
-        """Refit on all pairs; scales by coordinate search on the evidence, from the last fit's scales. Deterministic."""
+        """Refit on all pairs; scales by coordinate search on the evidence, from the last fit's. Deterministic."""
         total = self.features.total(feedback.segments)
         x = total[:, 0] - total[:, 1]
         target, weight = feedback.target[:, 0].double().numpy(), feedback.weight.double().numpy()

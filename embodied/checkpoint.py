@@ -90,21 +90,21 @@ def load(folder: Path, **parts: Stateful | np.random.Generator) -> int:
     if step is None:
         return 0
     path = _whole(Path(folder))[step]
-    saved, arrays = _read(path)
+    saved = _read(path)
     states = {}
     for name, part in parts.items():
         if name not in saved:
             raise CheckpointError(
                 f"{path} has no part {name!r}, it holds {', '.join(sorted(saved))}; ask for these, or save it too"
             )
-        theirs, ours = saved[name]["fingerprint"], _fingerprint(part)
+        (theirs, state), ours = saved[name], _fingerprint(part)
         if theirs != ours:
             raise CheckpointError(
                 f"checkpoint {path} is of {theirs or 'something without a fingerprint'}, this {name} is "
                 f"{ours or 'without one'}; use the settings it was saved with, or another folder"
             )
-        states[name] = _decode(saved[name]["tree"], arrays)
-        if problem := _misfit(part, states[name]):
+        states[name] = state
+        if problem := _misfit(part, state):
             raise CheckpointError(f"{path} does not fit part {name!r}: {problem}; build it as it was when it was saved")
     for name, part in parts.items():
         try:
@@ -217,7 +217,8 @@ def _decode(tree: Any, arrays: Mapping[str, Tensor]) -> Any:
     return tree
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> dict[str, tuple[str | None, Any]]:
+    """Part -> fingerprint, state."""
     mend = f"delete {path} to go on from the checkpoint before it"
     try:
         state = json.loads((path / _STATE).read_bytes())
@@ -226,7 +227,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{path} has version {state['version']}, this program reads up to {VERSION}; update the program"
             )
         arrays = safetensors.torch.load((path / _ARRAYS).read_bytes())
-        return dict(state["parts"]), arrays
+        return {name: (part["fingerprint"], _decode(part["tree"], arrays)) for name, part in state["parts"].items()}
     except (OSError, SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged ({type(error).__name__}: {error}); {mend}") from error
 

@@ -142,7 +142,7 @@ def check(path: Path) -> None:
 def _problem(connection: sqlite3.Connection) -> str:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        return f"is damaged ({found}); {_MEND}"
+        return f"is damaged ({found.splitlines()[-1]}); {_MEND}"
     names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     # The version first: a newer one may have other tables.
     row = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone() if "meta" in names else None

@@ -1,4 +1,4 @@
-"""The loop: propose questions, ask, learn the reward, advance the agent; resumed exactly, with answers as late as they like.
+"""The loop: propose questions, ask, learn the reward, advance the agent; exact resume, answers as late as they like.
 
 A run is a function of (settings, seed, answer log, cursor log). Answers are read at round boundaries only, up to the
 sequence number that the cursor log gives for that round; the number is on disk before it is used. Whoever is asked may

@@ -10,14 +10,17 @@ from PIL import Image, ImageDraw
 from envs import arm_model
 from envs.arm_model import CUP_HALF_HEIGHT, CUP_RADIUS, LAPTOP_HALF, LAPTOP_SHIFT, SIDE_GRIP
 
-CAMERA = {"lookat": (0.34, 0.0, 0.13), "distance": 1.62, "azimuth": 200.0, "elevation": -36.0}
+CAMERA = {"lookat": (0.34, -0.015, 0.17), "distance": 1.38, "azimuth": 200.0, "elevation": -41.0}
 LAPTOP_TOP = 0.018  # m above the table
 GOAL_RADIUS = 0.05
 
 _WHITE, _ORANGE, _DARK = ".93 .94 .96 1", ".96 .47 .12 1", ".13 .14 .17 1"
 # Geom groups. A frame is made of four pictures (arm_render): what stands still, what moves, the shadow of each.
-LINKS, STILL, MOVING, SOLID = 0, 1, 2, 3
+LINKS, STILL, MOVING, SOLID, GROUND, UPRIGHT = 0, 1, 2, 3, 4, 5
+# The ground casts no shadow, upright things catch none.
 _STILL = f'group="{STILL}" mass="0"'
+_GROUND = f'group="{GROUND}" mass="0"'
+_UPRIGHT = f'group="{UPRIGHT}" mass="0"'
 _MOVING = f'group="{MOVING}" mass="0"'
 
 
@@ -57,18 +60,18 @@ _ASSETS = f"""
 <material name="orange" rgba="{_ORANGE}" specular=".4" shininess=".6"/>
 <material name="dark" rgba="{_DARK}" specular=".3" shininess=".5"/>
 <material name="goal" rgba=".13 .70 .34 1" specular=".3" shininess=".5"/>
-<material name="china" rgba=".97 .97 .98 1" specular=".5" shininess=".8"/>
+<material name="china" rgba=".97 .97 .98 1" emission=".22" specular=".5" shininess=".8"/>
 <material name="drink" rgba=".16 .48 .92 1" emission=".35" specular=".6" shininess=".9"/>
 """
 
 _WORLD = f"""
 <light directional="true" castshadow="false" dir=".12 .18 -1" diffuse=".55 .54 .52" specular=".3 .3 .3"/>
 <light directional="true" castshadow="false" dir="-.8 -.5 -.6" diffuse=".22 .22 .24" specular=".1 .1 .1"/>
-<geom name="table" type="plane" pos=".36 0 0" size=".58 .74 .1" material="wood" {_STILL}/>
-<geom type="box" pos=".36 0 -.0205" size=".58 .74 .02" material="edge" {_STILL}/>
-<geom type="cylinder" pos="0 0 .006" size=".1 .006" material="dark" {_STILL}/>
-<geom type="cylinder" pos="0 0 .06" size=".066 .06" material="white" {_STILL}/>
-<geom type="cylinder" pos="0 0 .022" size=".0685 .01" material="orange" {_STILL}/>
+<geom name="table" type="plane" pos=".36 0 0" size=".58 .74 .1" material="wood" {_GROUND}/>
+<geom type="box" pos=".36 0 -.0205" size=".58 .74 .02" material="edge" {_GROUND}/>
+<geom type="cylinder" pos="0 0 .006" size=".1 .006" material="dark" {_GROUND}/>
+<geom type="cylinder" pos="0 0 .06" size=".066 .06" material="white" {_GROUND}/>
+<geom type="cylinder" pos="0 0 .022" size=".0685 .01" material="orange" {_GROUND}/>
 """
 
 
@@ -132,10 +135,10 @@ def _laptop() -> str:
     h = 0.098  # half height of the screen
     screen = (
         f'<body pos="{-x + 0.004} 0 {LAPTOP_TOP}" euler="0 {-lean} 0">'
-        f'<geom type="box" pos="-.003 0 {h}" size=".0035 {y} {h}" material="metal" {_STILL}/>'
-        f'<geom type="box" pos=".0008 0 {h}" size=".0005 {y - 0.002} {h - 0.002}" material="dark" {_STILL}/>'
+        f'<geom type="box" pos="-.003 0 {h}" size=".0035 {y} {h}" material="metal" {_UPRIGHT}/>'
+        f'<geom type="box" pos=".0008 0 {h}" size=".0005 {y - 0.002} {h - 0.002}" material="dark" {_UPRIGHT}/>'
         f'<geom type="plane" pos=".0018 0 {h + 0.002}" xyaxes="0 1 0 0 0 1" size="{y - 0.009} {h - 0.010} .1" '
-        f'material="screen" {_STILL}/></body>'
+        f'material="screen" {_UPRIGHT}/></body>'
     )
     return (
         f'<body name="laptop" mocap="true"><body pos="{LAPTOP_SHIFT} 0 0">'
@@ -147,9 +150,9 @@ def _laptop() -> str:
 
 # A little stand: the cup, once there, seems to be put on it. Its stem ends somewhere below the table top.
 _GOAL = f"""<body name="goal" mocap="true"><body pos="0 0 {-CUP_HALF_HEIGHT}">
-<geom type="cylinder" pos="0 0 -.006" size="{GOAL_RADIUS} .005" material="goal" {_STILL}/>
-<geom type="cylinder" pos="0 0 -.001" size="{0.8 * GOAL_RADIUS} .001" rgba=".80 .95 .84 1" {_STILL}/>
-<geom type="cylinder" pos="0 0 -.2" size=".008 .19" material="metal" {_STILL}/></body></body>
+<geom type="cylinder" pos="0 0 -.006" size="{GOAL_RADIUS} .005" material="goal" {_UPRIGHT}/>
+<geom type="cylinder" pos="0 0 -.001" size="{0.8 * GOAL_RADIUS} .001" rgba=".80 .95 .84 1" {_UPRIGHT}/>
+<geom type="cylinder" pos="0 0 -.2" size=".008 .19" material="metal" {_UPRIGHT}/></body></body>
 <body name="foot" mocap="true">
 <geom type="cylinder" pos="0 0 .004" size=".034 .004" material="metal" {_STILL}/></body>"""
 

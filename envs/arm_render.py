@@ -9,7 +9,6 @@ import importlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +18,7 @@ from PIL import Image, ImageChops, ImageFilter
 from scipy import ndimage
 
 from envs import arm_looks
-from envs.arm_looks import LAPTOP_TOP, LINKS, MOVING, SOLID, STILL
+from envs.arm_looks import GROUND, LAPTOP_TOP, LINKS, MOVING, SOLID, STILL, UPRIGHT
 from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
 from envs.arm_task import Array, Layouts
 
@@ -30,6 +29,7 @@ _LIGHT = np.array([0.10, 0.16, -1.0])  # direction in which shadows fall
 _GREEN, _RED = (38, 186, 92), (232, 52, 48)
 TRAIL = 0.007  # m, half its width
 MAX_STEPS = 400
+_GHOST = 0.4  # how much of the trail is seen through what stands before it
 _SHADE = 0.58  # of the light that is left in a full shadow
 
 
@@ -102,13 +102,15 @@ class Renderer:
             self._data.mocap_pos[self.model.body(name).mocapid[0]] = place
         cups, tilts = self.cups(qpos)
         over = over_laptop(cups, layout.laptop[0]) > 0
-        self._show((STILL,), sky=True)
+        self._show((GROUND, STILL, UPRIGHT), sky=True)
         still, still_depth = self._read(2)
-        which = self._trail(cups, over, still_depth)
+        flat = self._without((UPRIGHT,), still_depth)
+        which, trail_depth = self._trail(cups, over)
+        ahead = trail_depth < still_depth
         spots = ndimage.find_objects(which, len(qpos))
         colours = np.where((over | (tilts > SPILL))[:, None], _RED, _GREEN).astype(np.uint8)
         light = _half(still)
-        shade = self._shadow((STILL,), 2.5)
+        shade = ImageChops.multiply(self._without((STILL, UPRIGHT), still_depth), self._shadow((STILL, UPRIGHT), 2.5))
         light = Image.composite(_dim(light), light, shade)
         dark = _dim(light)
         out = np.empty((len(qpos), self.height, self.width, 3), np.uint8)
@@ -116,13 +118,17 @@ class Renderer:
             if spots[k] is not None:
                 # The trail grows: repaint the box of its newest piece, in even pixels.
                 y, x = (slice(part.start & ~1, part.stop + 1 & ~1) for part in spots[k])
-                piece = still[y, x]
-                piece[which[y, x] == k + 1] = colours[k]
-                corner = (x.start // 2, y.start // 2)
-                light.paste(_half(piece), corner)
-                dark.paste(_dim(_half(piece)), corner)
+                here = which[y, x] == k + 1
+                share = np.where(ahead[y, x][here], 1.0, _GHOST)[:, None]
+                still[y, x][here] = share * colours[k] + (1 - share) * still[y, x][here]
+                box = (x.start // 2, y.start // 2, x.stop // 2, y.stop // 2)
+                piece = _half(still[y, x])
+                piece = Image.composite(_dim(piece), piece, shade.crop(box))
+                light.paste(piece, box)
+                dark.paste(_dim(piece), box)
             self._pose(q)
-            frame = Image.composite(dark, light, self._shadow((LINKS, SOLID), 4.0))
+            shadow = ImageChops.multiply(flat, self._shadow((LINKS, SOLID), 4.0))
+            frame = Image.composite(dark, light, shadow)
             self._show((LINKS, MOVING), sky=False)
             x, y = self._bounds()
             colour, depth = self._read(2, x, y)
@@ -186,6 +192,12 @@ class Renderer:
         high = np.maximum(high, low + 2)
         return slice(low[0], high[0]), slice(low[1], high[1])
 
+    def _without(self, groups: tuple[int, ...], still_depth: Array) -> Image.Image:
+        """255 [H,W] where these groups are not in front."""
+        self._show(groups, sky=False)
+        _, depth = self._read(2)
+        return _half(np.where((depth < 1) & (depth < still_depth + 1e-6), np.uint8(0), np.uint8(255)))
+
     def _shadow(self, groups: tuple[int, ...], blur: float) -> Image.Image:
         """How much of the light is taken, 0 to 255 [H,W]: the geoms pressed flat on the table along the light."""
         self._show(groups, sky=False)
@@ -199,15 +211,15 @@ class Renderer:
         mask = mask.filter(ImageFilter.GaussianBlur(blur / 2))
         return mask.resize((self.width, self.height), Image.Resampling.BILINEAR)
 
-    def _trail(self, cups: Array, over: Array, still_depth: Array) -> Array:
-        """int [2H,2W]: 1 + the step at which the trail gets there, 0 where it never does."""
+    def _trail(self, cups: Array, over: Array) -> tuple[Array, Array]:
+        """int [2H,2W]: 1 + the step at which the trail gets there, 0 where it never does; and its depth."""
         scene, flags = self._scene, mujoco.mjtRndFlag
         scene.ngeom = 0
         # A hair lower with each step: where the cup comes back or rests, what is painted first stays on top.
         ground = np.where(over, LAPTOP_TOP, 0.0) + np.linspace(0.004, 0.002, len(cups))
         points = np.column_stack([cups[:, :2], ground])
         for k, at in enumerate(points):
-            self._add(k, mujoco.mjtGeom.mjGEOM_CYLINDER, [TRAIL, TRAIL, 0.0005], at, np.eye(3))
+            self._add(k, mujoco.mjtGeom.mjGEOM_CYLINDER, [TRAIL, 0.0005, 0], at, np.eye(3))
             along = at[:2] - points[k - 1][:2]
             length = float(np.hypot(*along))
             if k and length > 1e-4:
@@ -222,7 +234,7 @@ class Renderer:
         for flag in (flags.mjRND_SEGMENT, flags.mjRND_IDCOLOR):
             scene.flags[flag] = False
         which = colour[..., 0] + 256 * colour[..., 1].astype(np.int32)
-        return np.asarray(np.where(depth < still_depth, which, 0))
+        return which, depth
 
     def _add(self, step: int, kind: mujoco.mjtGeom, size: list[float], at: Array, turn: Array) -> None:
         geom = self._scene.geoms[self._scene.ngeom]

@@ -32,6 +32,7 @@ __all__ = ["NotFinite", "Reward", "Rollout", "Sb3", "Sb3Policy", "VecAdapter"]
 
 Array = npt.NDArray[Any]
 
+
 @dataclass(frozen=True, eq=False)
 class Rollout:
     """What happened while the agent was advanced; an episode counts in the rollout in which it ended.

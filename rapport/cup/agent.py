@@ -121,7 +121,7 @@ class CupAgent:
 
     SCALE = 0.1  # of the sum: returns of 1 to 3, so that the value loss does not eat the shared gradient norm
     SPAN = 12.0  # what the best clips seen so far are worth above the pre-trained policy, in task reward
-    SUCCESS, GAIN, WEIGHTS = 0.97, 0.5, (0.5, 8.0)
+    SUCCESS, GAIN, WEIGHTS = 0.97, 0.5, (1.0, 8.0)
     PATH_COST = 1.0  # task reward per metre, against wandering where the person does not care
 
     def __init__(
@@ -166,7 +166,7 @@ class CupAgent:
         return sum(r.steps for r in rounds[: index + 1])
 
     def propose(self, index: int, rng: np.random.Generator) -> tuple[pools.Rollouts, Array]:
-        """A pool of varied clips of the present policy, and the kind of each layout (0 factorial, 1 local, 2 versions)."""
+        """A pool of varied clips of the present policy; each layout's kind: 0 factorial, 1 local, 2 versions."""
         if index < self.recipe.first_rounds:
             n = self.recipe.first_layouts
             kind, variation = np.zeros(n, int), pools.factorial(rng, n, 0.9)
@@ -198,6 +198,8 @@ class CupAgent:
     def reward_changed(self, reward: StepReward) -> None:
         """The new reward, scaled so that the best clips seen so far are worth SPAN more than the pre-trained policy."""
         self.reward = reward
+        if self.totals is None or self.first_total is None:
+            raise ValueError("The agent has no clips yet to measure the reward on: propose() first.")
         values = np.sort(reward.value(self.totals))
         gap = values[-max(1, len(values) // 20) :].mean() - reward.value(self.first_total)[0]
         self.per_unit = self.SPAN / max(float(gap), 1e-6)
@@ -247,14 +249,12 @@ class CupAgent:
         self.sb3.reward_changed(total)
 
     def finish(self) -> dict[str, Array]:
-        """The policy to keep: of the late snapshots with the task done in 97 %, the one with the highest learned utility.
+        """The policy to keep: of the late snapshots that do the task in 97 %, that of the highest learned utility.
 
         Behaviour is not monotone between rounds, so never keep a policy without having tried it.
         """
         choices = [*self.past[-4:-1], *self.late]
-        tried = [
-            self.roll_out(self.own_layouts, s) for s in choices
-        ]
+        tried = [self.roll_out(self.own_layouts, s) for s in choices]
         success = np.array([t.success.mean() for t in tried])
         if self.reward is None:
             return choices[-1]

@@ -89,7 +89,13 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         say(f"{folder}: going on after round {done} of {len(settings.rounds())}.")
     say(f"An arm carries a full cup in a hurry. Asking {_who(settings)}; everything goes to {folder}.")
     bar = tqdm(
-        total=total, initial=before, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True
+        total=total,
+        initial=before,
+        unit=" steps",
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=0.5,
+        dynamic_ncols=True,
     )
 
     def told(row: dict[str, Any]) -> None:
@@ -101,6 +107,7 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         ask = lambda store: asker(store, folder / "questions", bar.clear)  # noqa: E731
     with bar:
         trained = train(settings, folder, ask=ask, progress=bar.update, told=told)
+    hand_over(folder / "pretrained", trained.agent.pretrained, "none: it imitates a hurried carrier")
     hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings))
     budget = next((row["budget"] for row in reversed(trained.rows) if "budget" in row), None)
     result = {

@@ -44,7 +44,7 @@ def tilt_features(degrees: Array) -> Array:
 
 
 def step_features(obs: Array, act: Array) -> Array:
-    """[..., T, 26], [..., T, 5] -> [..., T, 136]. Progress is known inside a clip only; its last step counts as none."""
+    """[..., T, 26], [..., T, 5] -> [..., T, 136]. Progress is known inside a clip only; its last step has none."""
     now = decode(obs)
     speed = np.linalg.norm(now["velocity"], axis=-1)
     height = (now["cup"][..., 2] - 0.25) / 0.1
@@ -77,7 +77,7 @@ def covariance(scales: Mapping[str, float]) -> Array:
     """The place utility is a smooth random surface, sd `place` at a point, correlation length `length` m.
 
     A hundred answers cannot fill 117 independent weights; a surface with a length of 10-20 cm they can. For the same
-    reason the tilt curve is a straight line of slope sd `tilt` per 40 degrees and a smooth departure, `bend` times that:
+    reason the tilt curve is a line of slope sd `tilt` per 40 degrees and a smooth departure, `bend` times that:
     independent pieces would leave room for a false dip, in front of which a policy stays.
     """
     cov = np.zeros((int(_ENDS[-1]), int(_ENDS[-1])))

@@ -144,13 +144,18 @@ def join(parts: Sequence[Variation]) -> Variation:
 
 @dataclass(frozen=True, eq=False)
 class Rollouts:
-    """Whole episodes: obs [N, T, 26], act [N, T, 5], qpos [N, T, 7] rad, success bool [N], and their layouts [N]."""
+    """Whole episodes: obs [N, T, 26], act [N, T, 5], qpos [N, T, 7] rad, success bool [N], the task's own return [N],
+    and their layouts [N]."""
 
     obs: Array
     act: Array
     qpos: Array
     success: Array
+    returns: Array
     layouts: Layouts
+
+    def __getitem__(self, index: slice) -> Rollouts:
+        return Rollouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 def roll_out(
@@ -163,6 +168,7 @@ def roll_out(
     v_all = variation or unvaried(total)
     obs_all, act_all = np.empty((total, HORIZON, 26), np.float32), np.empty((total, HORIZON, 5), np.float32)
     qpos_all, success = np.empty((total, HORIZON, 7)), np.empty(total, bool)
+    returns = np.zeros(total)
     streams = int(max(v_all.noise_path.max(), v_all.noise_tilt.max())) + 1
     noisy = bool(v_all.noise.any())
     for first in range(0, total, n):
@@ -185,9 +191,10 @@ def roll_out(
                 action[:, 3:] += v.noise[:, 3:] * slow[v.noise_tilt, 3:]
             action = np.clip(action, -1, 1).astype(np.float32)
             obs_all[where, t], act_all[where, t], qpos_all[where, t] = obs, action, envs.qpos
-            obs, _, _, _, info = envs.step(action)
+            obs, reward, _, _, info = envs.step(action)
+            returns[where] += reward
         success[where] = info["success"]
-    return Rollouts(obs_all, act_all, qpos_all, success, layouts)
+    return Rollouts(obs_all, act_all, qpos_all, success, returns, layouts)
 
 
 def _vary(action: Array, obs: Array, t: int, v: Variation) -> None:

@@ -56,4 +56,6 @@ def _record(store: Store, query: Query, value: Value) -> None:
     """An answer given again supersedes the last one to that query."""
     earlier = [answer for answer in store.answers() if answer.query == query.id and answer.annotator == ANNOTATOR]
     name = f"{query.id}-{ANNOTATOR}-{time.time_ns()}"
-    store.add_answers([Answer(name, query.id, ANNOTATOR, "person", value, supersedes=earlier[-1].id if earlier else "")])
+    store.add_answers(
+        [Answer(name, query.id, ANNOTATOR, "person", value, supersedes=earlier[-1].id if earlier else "")]
+    )

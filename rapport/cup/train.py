@@ -26,6 +26,7 @@ from rapport.cup.people import PEOPLE, Person, TrueReward
 from rapport.run import read_json, run_folder, write_json
 
 FEWEST, MOST = 10, 500
+TEMPERATURE = 2.0  # of the simulated person's doubts: utility that makes the better clip e times as likely
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Trained:
 
 def simulated(store: Store, person: Person, seed: int, coin: bool) -> Ask:
     """A person with a slip in twenty and doubts between clips that are nearly alike; or the toss of a coin."""
-    teacher = noisy(person.utility, seed=seed, temperature=2.0, lapse=1.0 if coin else 0.05)
+    teacher = noisy(person.utility, seed=seed, temperature=TEMPERATURE, lapse=1.0 if coin else 0.05)
     name = "coin" if coin else person.name
 
     def ask(batch: Sequence[Query]) -> None:

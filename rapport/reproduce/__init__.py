@@ -168,6 +168,9 @@ def run(key: str, domain: str | None, seed: int, full: bool, out: Path) -> Resul
         raise ReproduceError(f"{key} does not run in '{domain}'; choose from: {', '.join(reproduction.DOMAINS)}")
     if seed < 0:
         raise ReproduceError(f"the seed is {seed}; give 0 or more")
+    import torch
+
+    torch.set_num_threads(1)  # small networks; and the same figures on every machine's number of cores
     return repeat(key, reproduction, domain, seed, full, out)
 
 

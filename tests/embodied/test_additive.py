@@ -90,15 +90,12 @@ PRIOR = Prior(lambda s: np.eye(3) * s["sd"] ** 2, grid={"sd": (0.1, 1.0, 10.0)},
 def answered(seed, n, truth):
     rng = np.random.default_rng(seed)
     obs, act = rng.normal(size=(n, 2, 5, 2)), rng.normal(size=(n, 2, 5, 1))
-    mask = rng.random((n, 2, 5)) < 0.8
-    mask[..., 0] = True
+    mask = np.arange(5) < rng.integers(1, 6, (n, 2, 1))
     z = np.einsum("bktd,bkt,d->bk", np.concatenate([obs, act], -1), mask.astype(float), truth)
     first = (rng.random(n) < likelihood(z[:, 0] - z[:, 1], LAPSE)[0]).astype(float)
     segments = Segments(*(torch.as_tensor(a) for a in (obs, act, mask)), torch.full((n, 2, 5), torch.nan))
     target = torch.as_tensor(np.stack([first, 1 - first], 1))
-    return Feedback(
-        segments, target, torch.ones(n), torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.bool)
-    )
+    return Feedback(segments, target, torch.ones(n), torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.bool))
 
 
 def test_fit_finds_a_planted_reward_and_the_reward_leaves_the_nuisance_out():
@@ -175,5 +172,3 @@ def test_turns_ask_about_their_group_and_labels_are_used_once():
 def test_a_prior_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"covariance is \(2, 2\) and there are 3 features"):
         Additive(FEATURES, Prior(lambda s: np.eye(2), grid={}, default={}))
-
-

@@ -1,4 +1,4 @@
-"""The loop on a small agent that climbs its learned reward: exact resume from a fault anywhere, and answers that are late."""
+"""The loop on a small agent that climbs its learned reward: exact resume from a fault anywhere, late answers."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,217 @@
+"""The drawings of the main job's report. Everything that is seen from above has the robot at the top, as in the clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from embodied.additive import Additive
+from embodied.records import Array, Segment
+from envs.arm import decode
+from envs.arm_control import DT
+from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
+from rapport.cup.features import CENTRES, GROUPS, bumps, tilt_features
+from rapport.cup.measure import Measured
+from rapport.cup.pools import Rollouts
+from rapport.html import THEME
+
+PATHS = 48  # of each policy that are drawn
+LIKED, DISLIKED = (0.10, 0.62, 0.42), (0.88, 0.27, 0.16)
+_RC = {
+    "font.size": 9,
+    "text.color": THEME["ink"],
+    "axes.edgecolor": THEME["line"],
+    "axes.labelcolor": THEME["muted"],
+    "xtick.color": THEME["muted"],
+    "ytick.color": THEME["muted"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": THEME["line"],
+    "grid.linewidth": 0.7,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "axes.axisbelow": True,
+}
+
+
+def _figure(width: float, height: float, draw: Callable[[Figure], None]) -> Figure:
+    with matplotlib.rc_context(_RC):
+        figure = Figure((width, height), layout="constrained")
+        draw(figure)
+        return figure
+
+
+def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measured) -> tuple[Figure, Figure]:
+    """Wishes and task against answers; and the cup's tilt and path. Against training steps where nothing was asked."""
+    asked = rows[-1]["answers"] > 0
+    unit = 1 if asked else 1e6
+    x = np.array([0, *(row["answers" if asked else "steps"] for row in rows)]) / unit
+    seen = [before, *(Measured(**{name: row[name] for name in Measured.__dataclass_fields__}) for row in rows)]
+    label = "answers" if asked else "million training steps"
+
+    def shares(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for name, colour, style in (("task", "before", "-"), ("wishes", "after", "-")):
+            share = np.array([getattr(m, name) for m in seen])
+            low, high = np.array([m.interval(s) for m, s in zip(seen, share, strict=True)]).T
+            axes.fill_between(x, low, high, color=THEME[colour], alpha=0.16, linewidth=0)
+            axes.plot(x, share, style, color=THEME[colour], linewidth=1.8, marker="o", markersize=3)
+        axes.plot(x[-1], after.wishes, "o", color=THEME["after"], markersize=8, fillstyle="none", clip_on=False)
+        up = int(np.argmax([m.wishes > 0.5 for m in seen]))
+        at = up if seen[up].wishes > 0.5 else len(x) - 1
+        axes.annotate("wishes met", (x[at], seen[at].wishes), (-8, -4), textcoords="offset points", ha="right",
+                      va="top", color=THEME["after"], fontweight="semibold")  # fmt: skip
+        axes.annotate("task done", (x[0], seen[0].task), (2, 6), textcoords="offset points", color=THEME["muted"])
+        axes.set(ylim=(-0.03, 1.11), xlim=(x[0], x[-1] * 1.02), xlabel=label, yticks=np.linspace(0, 1, 6))
+        axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
+
+    def manners(figure: Figure) -> None:
+        top, bottom = figure.subplots(2, 1, sharex=True)
+        for axes, name, title in ((top, "tilt", "mean tilt of the cup, degrees"), (bottom, "path", "path, m")):
+            axes.plot(
+                x, [getattr(m, name) for m in seen], color=THEME["after"], linewidth=1.8, marker="o", markersize=3
+            )
+            axes.set_title(title, loc="left", fontsize=9, color=THEME["muted"])
+            axes.set_ylim(0, None)
+        bottom.set(xlabel=label, xlim=(x[0], x[-1] * 1.02))
+
+    return _figure(4.8, 3.3, shares), _figure(4.8, 3.3, manners)
+
+
+def place_utility(reward: Additive, xy: Array) -> tuple[Array, Array]:
+    """Learned utility of a second at a place relative to the laptop, m [..., 2] -> mean and sd [...], log-odds."""
+    phi = bumps(xy) / DT
+    columns = GROUPS["place"]
+    cov = reward.posterior.cov[columns, columns]
+    return phi @ reward.posterior.mean[columns], np.sqrt(np.einsum("...d,de,...e->...", phi, cov, phi))
+
+
+def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figure:
+    """The learned utility of places round the laptop, with the laptop's outline and the cup's paths over it."""
+    (x0, y0), (x1, y1) = CENTRES.min(0) - 0.02, CENTRES.max(0) + 0.02
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        if reward is not None:
+            step = 0.0025
+            grid = np.stack(np.meshgrid(np.arange(x0, x1, step), np.arange(y0, y1, step), indexing="ij"), -1)
+            value, _ = place_utility(reward, grid)
+            top = np.abs(value).max()
+            axes.imshow(_tinted(value / top), extent=(y0, y1, x1, x0), interpolation="none")
+            _scale(figure, axes, float(top))
+        for rollouts, colour, style in ((before, "ink", (0, (3, 2))), (after, "after", "-")):
+            path = -decode(rollouts.obs[:PATHS])["laptop_offset"]
+            axes.plot(path[..., 1].T, path[..., 0].T, color=THEME[colour], linestyle=style, linewidth=0.8, alpha=0.55)
+        _laptop(axes)
+        ends = -decode(after.obs[:PATHS, [0, -1]])["laptop_offset"].mean(0)
+        for (x, y), name, side in zip(ends, ("start", "goal"), (-1, 1), strict=True):
+            axes.annotate(name, (y, x), (0, 30), textcoords="offset points", ha="center", va="top", fontsize=9)
+        axes.annotate("robot", (0, x0), (0, -4), textcoords="offset points", ha="center", va="top", fontsize=9)
+        axes.set(xlim=(y0, y1), ylim=(x1, x0), aspect="equal", xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+
+    return _figure(7.4, 4.5, draw)
+
+
+def _tinted(value: Array) -> Array:
+    """[-1, 1] -> RGBA: the more it is disliked the redder, the more it is liked the greener, clear in between."""
+    colour = np.where(value[..., None] < 0, DISLIKED, LIKED)
+    return np.concatenate([colour, 0.85 * np.abs(value[..., None]) ** 0.8], -1)
+
+
+def _scale(figure: Figure, axes: Axes, top: float) -> None:
+    bar = axes.inset_axes((1.02, 0.15, 0.02, 0.7))
+    bar.imshow(_tinted(np.linspace(1, -1, 200))[:, None], extent=(0, 1, -top, top), aspect="auto")
+    bar.set(xticks=[], ylabel="liking of a second there, log-odds")
+    bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.grid(False)
+    bar.spines[:].set_visible(False)
+
+
+def _laptop(axes: Axes) -> None:
+    x, y = LAPTOP_HALF
+    axes.add_patch(
+        Rectangle((-y, LAPTOP_SHIFT - x), 2 * y, 2 * x, fill=False, edgecolor=THEME["ink"], linewidth=1.2, zorder=4)
+    )
+    axes.plot([-y, y], [LAPTOP_SHIFT - x] * 2, color=THEME["ink"], linewidth=3, solid_capstyle="butt", zorder=4)
+    axes.text(0, LAPTOP_SHIFT + x - 0.012, "laptop", ha="center", va="bottom", zorder=5)
+
+
+def tilt_utility(reward: Additive, degrees: Array) -> tuple[Array, Array]:
+    """Learned utility of a second at a tilt, against a second upright: mean and sd [N], log-odds."""
+    phi = (tilt_features(degrees) - tilt_features(np.zeros(1))) / DT
+    columns = GROUPS["tilt"]
+    cov = reward.posterior.cov[columns, columns]
+    return phi @ reward.posterior.mean[columns], np.sqrt(np.einsum("nd,de,ne->n", phi, cov, phi))
+
+
+def tilt_curve(reward: Additive, before: float, after: float, hidden: Callable[[Array], Array] | None) -> Figure:
+    """The learned liking of tilts with its 95 % band, the mean tilts before and after, and `hidden(degrees)`, what a
+    simulated person really feels."""
+    degrees = np.linspace(0, 75, 151)
+    mean, sd = tilt_utility(reward, degrees)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.fill_between(degrees, mean - 1.96 * sd, mean + 1.96 * sd, color=THEME["after"], alpha=0.16, linewidth=0)
+        axes.plot(degrees, mean, color=THEME["after"], linewidth=2)
+        at = 100
+        axes.annotate("learned", (degrees[at], mean[at]), (6, 8), textcoords="offset points", color=THEME["after"],
+                      fontweight="semibold")  # fmt: skip
+        if hidden is not None:
+            true = hidden(degrees)
+            axes.plot(degrees, true, color=THEME["ink"], linewidth=1.4, linestyle=(0, (4, 2.5)))
+            axes.annotate("the hidden person\n(never seen by the learner)", (degrees[60], true[60]), (-8, -8),
+                          textcoords="offset points", ha="right", va="top", fontsize=8)  # fmt: skip
+        for tilt, name, colour in ((before, "before", "muted"), (after, "after", "after")):
+            axes.axvline(tilt, color=THEME[colour], linewidth=0.9, linestyle=(0, (1, 2)))
+            axes.annotate(f"{name} {tilt:.1f}°", (tilt, 1), (4, -2), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", va="top", color=THEME[colour], fontsize=8)  # fmt: skip
+        axes.set(xlim=(0, 75), xlabel="tilt of the cup, degrees", ylabel="liking of a second, log-odds")
+
+    return _figure(4.8, 3.3, draw)
+
+
+SKETCH_STYLE = """
+.sketch { width: 6.6rem; height: auto; display: block; border: 1px solid var(--line); border-radius: 6px;
+  background: var(--card); }
+.sketch.better { border-color: var(--after); box-shadow: 0 0 0 1px var(--after); }
+.sketch rect { fill: var(--line); } .sketch .screen { stroke: var(--muted); stroke-width: 2; }
+.sketch .goal { fill: var(--good); opacity: .35; }
+.sketch .way { fill: none; stroke: var(--ink); stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
+.sketch .lean { stroke: var(--bad); stroke-width: 1.4; stroke-linecap: round; }
+.sketch .start { fill: var(--ink); }
+"""
+
+
+def sketch(segment: Segment, better: bool) -> str:
+    """A clip seen from above in a thumbnail (cm): laptop, goal, the cup's way, and red needles to where it leans."""
+    now = decode(segment.obs)
+    cup, lean = 100 * now["cup"][:, 1::-1], 14 * now["opening"][:, 1::-1]
+    laptop = 100 * (now["cup"][0, 1::-1] + now["laptop_offset"][0, ::-1]) + [0, 100 * LAPTOP_SHIFT]
+    goal = cup[0] + 100 * now["goal_offset"][0, 1::-1]
+    half = 100 * np.array(LAPTOP_HALF[::-1])
+    (left, top), (wide, high) = laptop - half, 2 * half
+    way = " ".join(f"{x:.1f},{y:.1f}" for x, y in cup[::2])
+    needles = "".join(
+        f"M{x:.1f},{y:.1f}l{dx:.1f},{dy:.1f}"
+        for (x, y), (dx, dy) in zip(cup[::6], lean[::6], strict=True)
+        if np.hypot(dx, dy) > 1
+    )
+    return (
+        f'<svg class="sketch{" better" * better}" viewBox="-53 14 106 68" aria-hidden="true">'
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{wide:.0f}" height="{high:.0f}" rx="1"/>'
+        f'<path class="screen" d="M{left:.1f},{top:.1f}h{wide:.0f}"/>'
+        f'<circle class="goal" cx="{goal[0]:.1f}" cy="{goal[1]:.1f}" r="5"/>'
+        f'<path class="lean" d="{needles}"/><polyline class="way" points="{way}"/>'
+        f'<circle class="start" cx="{cup[0, 0]:.1f}" cy="{cup[0, 1]:.1f}" r="2.2"/></svg>'
+    )

@@ -1,0 +1,63 @@
+"""kill -9 at any instant, then the same command again: the result equals the uninterrupted run bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+RUN = """
+import hashlib, sys
+from pathlib import Path
+from embodied.episodes import Episodes
+from embodied.store import Store
+from rapport.cup.agent import Recipe
+from rapport.cup.train import Settings, train
+folder = Path(sys.argv[1])
+recipe = Recipe(arms=8, first_rounds=2, rounds=3, first_updates=3, updates=2, last_updates=12, first_layouts=8,
+                later_layouts=12, clone_episodes=16, clone_steps=60)
+trained = train(Settings(seed=4, answers=15, held_out=16, recipe=recipe), folder)
+digest = hashlib.sha256()
+for name, value in sorted(trained.agent.sb3.snapshot().items()):
+    digest.update(name.encode() + value.tobytes())
+digest.update(trained.reward.posterior.mean.tobytes() + trained.reward.posterior.cov.tobytes())
+rows = [{k: v for k, v in row.items() if k not in ("budget", "metrics")} for row in trained.rows]
+digest.update(repr((trained.before, trained.after, rows)).encode())
+with Store(folder / "answers.sqlite", Episodes(folder / "episodes")) as store:
+    answers = [(a.seq, a.query, a.value) for a in store.answers()]
+    digest.update(repr((answers, [q.id for q in store.queries()])).encode())
+print(digest.hexdigest(), len(answers), len({a[1] for a in answers}), len(store.path.parent.joinpath("episodes").name))
+"""
+
+
+def start(folder):
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stdout=subprocess.PIPE, text=True, env=env)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_twenty_times_and_still_the_same(tmp_path):
+    begun = time.monotonic()
+    whole = start(tmp_path / "whole").communicate()[0].split()
+    seconds = time.monotonic() - begun
+    assert whole[1:3] == ["15", "15"], "every question is asked and answered once"
+    draw, kills, run = random.Random(8), 0, 0
+    finished = []
+    while kills < 20 or not finished:
+        process = start(tmp_path / f"run-{run}")
+        try:
+            # Enough of a head start for the kills to fall into the run and not into the imports alone.
+            printed, _ = process.communicate(timeout=draw.uniform(0.3, 1.0) * seconds if kills < 20 else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0
+        finished.append(printed.split())
+        run += 1
+    assert all(result == whole for result in finished)
