@@ -111,7 +111,7 @@ class Contract:
         if min(self.std) <= 0:
             raise ContractError(f"std has {min(self.std)}; give positive numbers")
         for file, digest in self.hashes.items():
-            # A name from a stranger's contract must not lead out of the folder.
+            # A name from a stranger's contract must not point outside the folder.
             if not isinstance(file, str) or Path(file).name != file or file in (".", ".."):
                 raise ContractError(f"hashes names {file!r}; give the name of a file in the contract's folder")
             if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):

@@ -31,7 +31,8 @@ class Segments:
             raise ValueError(
                 f"mask must be bool [B,K,T], got {self.mask.dtype} {list(self.mask.shape)}; compare it with 0"
             )
-        for name, tensor in (("act", self.act), ("log_prob", self.log_prob)):
+        steps = {"act": self.act, "log_prob": self.log_prob}
+        for name, tensor in (steps if isinstance(self.obs, dict) else {"obs": self.obs, **steps}).items():
             if tensor.shape[:3] != self.mask.shape:
                 raise ValueError(
                     f"{name} has shape {list(tensor.shape)}, the mask {list(self.mask.shape)}; make them agree"

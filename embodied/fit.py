@@ -80,7 +80,7 @@ def fit(
     """
     if steps < 0 or batch < 1:
         raise ValueError(f"steps is {steps} and batch {batch}; give at least 0 and at least 1")
-    rows = np.flatnonzero(data.weight.cpu().numpy() > 0)
+    rows = np.flatnonzero(data.weight.detach().cpu().numpy() > 0)
     if not len(rows):
         raise ValueError(f"none of the {len(data)} rows has a weight above 0; give something to learn from")
     losses = []

@@ -129,6 +129,8 @@ def check_loss(loss: Loss | PairLoss) -> LossReport:
     """
     score = torch.linspace(-2, 2, 10, dtype=torch.float64).reshape(5, 2).roll(1, 0) + 0.0137
     value = loss(score, torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(5, 2))
+    if not isinstance(value, Tensor):
+        raise LossError(f"shape: the loss returned a {type(value).__name__}; return a tensor, one number per pair")
     if value.shape == score.shape:  # elementwise in both arguments: a pair loss
         loss = pairwise(loss)
     _check_shape(loss, score)

@@ -277,13 +277,15 @@ class CupArms(VectorEnv[Array, Array, Array]):
 class CupArm(gymnasium.Env[Array, Array]):
     """One arm, the usual Gymnasium way: ``gymnasium.make("rapport/CupArm-v0")``. ``info["success"]`` at the end."""
 
-    metadata: dict[str, Any] = {"render_modes": [], "render_fps": round(1 / DT)}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012
 
-    def __init__(self) -> None:
+    def __init__(self, *, render_mode: str | None = None) -> None:
         self.arms = CupArms(1, seed=0)
         self.observation_space = self.arms.single_observation_space
         self.action_space = self.arms.single_action_space
+        self.render_mode = render_mode
         self._seeded = False
+        self._renderer: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
@@ -297,3 +299,18 @@ class CupArm(gymnasium.Env[Array, Array]):
         reward, over = self.arms._advance(np.asarray(action)[None])
         info = {"success": bool(self.arms.success[0])} if over else {}
         return self.arms._observe()[0], float(reward[0]), over, False, info
+
+    def render(self) -> Array | None:
+        """The present pose, uint8 [480,640,3]. For whole clips, and many times faster: ``envs.arm_render``."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            from envs.arm_draw import Renderer  # loads OpenGL, which training must not need
+
+            self._renderer = Renderer()
+        return np.asarray(self._renderer.frames(self.arms.qpos, self.arms.layouts)[0])
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None

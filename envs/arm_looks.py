@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from envs import arm_model
 from envs.arm_model import CUP_HALF_HEIGHT, CUP_RADIUS, LAPTOP_HALF, LAPTOP_SHIFT, SIDE_GRIP
 
-CAMERA = {"lookat": (0.34, -0.015, 0.17), "distance": 1.38, "azimuth": 200.0, "elevation": -41.0}
+CAMERA = {"lookat": (0.34, -0.015, 0.175), "distance": 1.44, "azimuth": 200.0, "elevation": -41.0}
 LAPTOP_TOP = 0.018  # m above the table
 GOAL_RADIUS = 0.05
 
@@ -40,7 +40,7 @@ def scene() -> mujoco.MjModel:
 
 _VISUAL = """<visual>
   <headlight ambient=".36 .36 .38" diffuse=".18 .18 .18" specular="0 0 0"/>
-  <quality shadowsize="0" offsamples="0" numslices="28" numstacks="14"/>
+  <quality shadowsize="0" offsamples="0" numslices="22" numstacks="10"/>
   <map znear=".2" zfar="8"/>
   <global offwidth="3840" offheight="2160"/>
 </visual>
@@ -163,7 +163,7 @@ def _png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def _wood(size: int = 1024, planks: int = 7) -> Image.Image:
+def _wood(size: int = 768, planks: int = 7) -> Image.Image:
     """Planks along the table's y, each with its own tone and grain."""
     rng = np.random.default_rng(4)
     across = size // planks + 1

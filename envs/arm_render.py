@@ -1,258 +1,186 @@
-"""Pictures and clips of CupArm, off screen. Importing this module loads no OpenGL; making a ``Renderer`` does.
+"""Clips of CupArm: one panel, or several side by side, with labels, as MP4.
 
-A frame is put together from four pictures: what stands still and its shadow (drawn once per clip), and what moves and
-its shadow. That is several times faster than MuJoCo's own shadows and multisampling, and the shadows are soft.
+Drawing happens in another process (``python -m envs.arm_render``): it needs its own environment variables, and a broken
+driver must not take a training run with it.
 """
 
 import functools
-import importlib
+import json
+import math
 import os
 import subprocess
 import sys
-from types import TracebackType
-from typing import Any
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
-import mujoco
+import av
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
-from scipy import ndimage
+from PIL import Image, ImageDraw, ImageFont
 
-from envs import arm_looks
-from envs.arm_looks import GROUND, LAPTOP_TOP, LINKS, MOVING, SOLID, STILL, UPRIGHT
-from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
-from envs.arm_task import Array, Layouts
+from envs.arm_control import DT
+from envs.arm_draw import GL_INSTALL_LINE, SPILL, Renderer, RenderError, check, environment, gl, over_laptop
+from envs.arm_task import NEAR, Array, Layouts
 
-BACKENDS = ("egl", "osmesa")
-GL_INSTALL_LINE = "apt-get install -y --no-install-recommends libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
-SPILL = float(np.deg2rad(15))  # rad; the trail is red where the cup leans more than this
-_LIGHT = np.array([0.10, 0.16, -1.0])  # direction in which shadows fall
-_GREEN, _RED = (38, 186, 92), (232, 52, 48)
-TRAIL = 0.007  # m, half its width
-MAX_STEPS = 400
-_GHOST = 0.4  # how much of the trail is seen through what stands before it
-_SHADE = 0.58  # of the light that is left in a full shadow
+__all__ = ["GL_INSTALL_LINE", "Clip", "RenderError", "Renderer", "gl", "render_clips", "render_frames", "write_mp4"]
+
+PANEL = (560, 420)  # pixels
+_GAP = 8  # pixels of white between panels
+_INK, _GOOD, _BAD = (24, 28, 36), (24, 140, 70), (208, 38, 38)
 
 
-class RenderError(RuntimeError):
-    """There is no way to draw here."""
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Joint angles qpos [T,7] rad at 20 Hz in one layout, and the label burned into the corner."""
+
+    qpos: Array
+    layout: Layouts
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        check(self.qpos, self.layout)
+
+
+def render_clips(jobs: Mapping[str, Sequence[Clip]], folder: Path, *, size: tuple[int, int] = PANEL) -> dict[str, Path]:
+    """Writes ``folder/NAME.mp4`` for every job: its clips side by side, in real time. Raises RenderError where nothing
+    can be drawn. size: of a panel, width and height in pixels, both even."""
+    _render(jobs, folder, "mp4", size)
+    return {name: folder / f"{name}.mp4" for name in jobs}
+
+
+def render_frames(clips: Sequence[Clip], *, size: tuple[int, int] = PANEL) -> Array:
+    """The frames uint8 [T,H,W,3] of a side-by-side clip."""
+    with tempfile.TemporaryDirectory() as folder:
+        _render({"frames": clips}, Path(folder), "npy", size)
+        return np.asarray(np.load(Path(folder) / "frames.npy"))
+
+
+def write_mp4(frames: Array, path: Path, *, fps: int = round(1 / DT)) -> None:
+    """H.264 that every browser plays, its index at the front. frames: uint8 [T,H,W,3], H and W even."""
+    _, height, width, _ = frames.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"frames are {width} x {height} pixels; H.264 needs both even")
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
+        stream = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode())
+
+
+def side_by_side(panels: Sequence[Array]) -> Array:
+    """Frames uint8 [T,H,W,3] of panels of one size; one that ends before the others holds its last frame."""
+    steps, (height, width, _) = max(map(len, panels)), panels[0].shape[1:]
+    out = np.full((steps, height, (width + _GAP) * len(panels) - _GAP, 3), 255, np.uint8)
+    for k, panel in enumerate(panels):
+        x = k * (width + _GAP)
+        out[: len(panel), :, x : x + width] = panel
+        out[len(panel) :, :, x : x + width] = panel[-1]
+    return out
+
+
+def _panel(renderer: Renderer, clip: Clip) -> Array:
+    """Frames with the title, and what a viewer should notice: tilt, laptop, goal."""
+    frames = renderer.frames(clip.qpos, clip.layout)
+    cups, tilts = renderer.cups(clip.qpos)
+    over = over_laptop(cups, clip.layout.laptop[0]) > 0
+    there = np.linalg.norm(cups - clip.layout.goal[0], axis=1) < NEAR
+    unit = renderer.height / 420
+    margin = round(12 * unit)
+    for k, pixels in enumerate(frames):
+        image = Image.fromarray(pixels)
+        if clip.title:
+            title = _chip(clip.title, _INK, round(34 * unit))
+            image.paste(title, (margin, margin), title)
+        spilling = tilts[k] > SPILL
+        chips = [(f"tilt {math.degrees(tilts[k]):.0f}°", _BAD if spilling else _GOOD)]
+        chips += [("over the laptop", _BAD)] if over[k] else []
+        chips += [("at the goal", _GOOD)] if there[k] else []
+        x = margin
+        for text, colour in chips:
+            chip = _chip(text, colour, round(26 * unit))
+            image.paste(chip, (x, renderer.height - margin - chip.height), chip)
+            x += chip.width + round(8 * unit)
+        frames[k] = np.asarray(image)
+    return frames
 
 
 @functools.cache
-def gl() -> str | None:
-    """The off-screen OpenGL that works on this machine, "egl" or "osmesa", or None. Tried once, in another process, as
-    a broken driver may take its process with it."""
-    code = "import sys, importlib; importlib.import_module('mujoco.' + sys.argv[1]).GLContext(8, 8).make_current(); "
-    code += "import mujoco; mujoco.MjrContext(mujoco.MjModel.from_xml_string('<mujoco/>'), 100)"
-    for backend in BACKENDS:
-        done = subprocess.run([sys.executable, "-c", code, backend], env=_environment(backend), capture_output=True)
-        if done.returncode == 0:
-            return backend
-    return None
+def _chip(text: str, colour: tuple[int, int, int], height: int) -> Image.Image:
+    """A label on a rounded ground, RGBA; drawn larger and scaled down for smooth corners."""
+    big = 4 * height
+    font = ImageFont.load_default(round(0.54 * big))
+    width = font.getlength(text) + 0.9 * big
+    image = Image.new("RGBA", (4 * math.ceil(width / 4), big), (*colour, 0))
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle((0, 0, image.width - 1, big - 1), big * 0.32, fill=(*colour, 225))
+    pen.text((image.width / 2, big / 2), text, (255, 255, 255, 255), font, "mm", stroke_width=0.012 * big)
+    return image.reduce(4)
 
 
-def _environment(backend: str) -> dict[str, str]:
-    # The rasteriser's own threads cost more than they bring at these sizes.
-    return {**os.environ, "MUJOCO_GL": backend, "LP_NUM_THREADS": "0"}
+def _render(jobs: Mapping[str, Sequence[Clip]], folder: Path, kind: str, size: tuple[int, int]) -> None:
+    for name, clips in jobs.items():
+        if not clips or Path(name).name != name:
+            raise ValueError(f"clip {name!r} has {len(clips)} panels; give a plain file name and at least one panel")
+    if size[0] % 2 or size[1] % 2:
+        raise ValueError(f"panels of {size[0]} x {size[1]} pixels; give even numbers")
+    backend = gl()
+    if backend is None:
+        raise RenderError(f"no off-screen OpenGL was found, so no clip can be drawn; install one: {GL_INSTALL_LINE}")
+    folder.mkdir(parents=True, exist_ok=True)
+    variables = environment(backend)
+    # This package, not a folder of the same name where the user happens to be (hence -P as well).
+    root = str(Path(__file__).parent.parent)
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [root, variables.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = Path(scratch) / "jobs.npz"
+        _save(plan, jobs, kind, size)
+        run = [sys.executable, "-P", "-m", "envs.arm_render", str(plan), str(folder.resolve())]
+        done = subprocess.run(run, env=variables, capture_output=True, text=True)
+        if done.returncode:
+            raise RenderError(f"drawing failed: {done.stderr.strip()[-2000:]}")
 
 
-class Renderer:
-    """Draws frames of width x height pixels in this process. Close it, or use it in a ``with``."""
-
-    def __init__(self, width: int = 640, height: int = 480, *, backend: str | None = None) -> None:
-        backend = backend or gl()
-        if backend is None:
-            raise RenderError(f"no off-screen OpenGL was found; install one: {GL_INSTALL_LINE}")
-        os.environ.setdefault("LP_NUM_THREADS", "0")
-        self.width, self.height = width, height
-        self.model = arm_looks.scene()
-        self._data = mujoco.MjData(self.model)
-        self._gl: Any = importlib.import_module(f"mujoco.{backend}").GLContext(2 * width, 2 * height)
-        self._gl.make_current()
-        self._scene = mujoco.MjvScene(self.model, 2 * MAX_STEPS + 200)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        self._context = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
-        self._camera = mujoco.MjvCamera()
-        for key, value in arm_looks.CAMERA.items():
-            setattr(self._camera, key, value)
-        self._option = mujoco.MjvOption()
-
-    def __enter__(self) -> "Renderer":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._context.free()
-        self._gl.free()
-
-    def frames(self, qpos: Array, layout: Layouts) -> Array:
-        """uint8 [T,H,W,3] of joint angles qpos [T,7] rad in a layout (one row), with the cup's trail on the table: red
-        where it is over the laptop or leans more than 15 degrees, else green."""
-        qpos = np.asarray(qpos, np.float64)
-        if qpos.ndim != 2 or qpos.shape[1] != 7 or not len(qpos) or not np.isfinite(qpos).all():
-            raise ValueError(f"qpos has shape {qpos.shape}; give finite joint angles [T,7] in rad, T at least 1")
-        if len(layout) != 1:
-            raise ValueError(f"a clip shows one layout, got {len(layout)}; choose one, as in layouts[0]")
-        at = {"laptop": (*layout.laptop[0], 0.0), "goal": layout.goal[0], "foot": (*layout.goal[0, :2], 0.0)}
-        for name, place in at.items():
-            self._data.mocap_pos[self.model.body(name).mocapid[0]] = place
-        cups, tilts = self.cups(qpos)
-        over = over_laptop(cups, layout.laptop[0]) > 0
-        self._show((GROUND, STILL, UPRIGHT), sky=True)
-        still, still_depth = self._read(2)
-        flat = self._without((UPRIGHT,), still_depth)
-        which, trail_depth = self._trail(cups, over)
-        ahead = trail_depth < still_depth
-        spots = ndimage.find_objects(which, len(qpos))
-        colours = np.where((over | (tilts > SPILL))[:, None], _RED, _GREEN).astype(np.uint8)
-        light = _half(still)
-        shade = ImageChops.multiply(self._without((STILL, UPRIGHT), still_depth), self._shadow((STILL, UPRIGHT), 2.5))
-        light = Image.composite(_dim(light), light, shade)
-        dark = _dim(light)
-        out = np.empty((len(qpos), self.height, self.width, 3), np.uint8)
-        for k, q in enumerate(qpos):
-            if spots[k] is not None:
-                # The trail grows: repaint the box of its newest piece, in even pixels.
-                y, x = (slice(part.start & ~1, part.stop + 1 & ~1) for part in spots[k])
-                here = which[y, x] == k + 1
-                share = np.where(ahead[y, x][here], 1.0, _GHOST)[:, None]
-                still[y, x][here] = share * colours[k] + (1 - share) * still[y, x][here]
-                box = (x.start // 2, y.start // 2, x.stop // 2, y.stop // 2)
-                piece = _half(still[y, x])
-                piece = Image.composite(_dim(piece), piece, shade.crop(box))
-                light.paste(piece, box)
-                dark.paste(_dim(piece), box)
-            self._pose(q)
-            shadow = ImageChops.multiply(flat, self._shadow((LINKS, SOLID), 4.0))
-            frame = Image.composite(dark, light, shadow)
-            self._show((LINKS, MOVING), sky=False)
-            x, y = self._bounds()
-            colour, depth = self._read(2, x, y)
-            front = depth < still_depth[y, x]
-            colour *= front[..., None]
-            corner = (x.start // 2, y.start // 2)
-            size = (colour.shape[1] // 2, colour.shape[0] // 2)
-            behind = frame.crop((*corner, corner[0] + size[0], corner[1] + size[1]))
-            clear = _half(np.where(front, np.uint8(0), np.uint8(255)))
-            behind = ImageChops.multiply(behind, Image.merge("RGB", (clear,) * 3))
-            frame.paste(ImageChops.add(behind, _half(colour)), corner)
-            out[k] = frame
-        return out
-
-    def cups(self, qpos: Array) -> tuple[Array, Array]:
-        """Positions [T,3] m and tilts [T] rad of the cup."""
-        site = self._data.site("cup")
-        cups, up = np.empty((len(qpos), 3)), np.empty(len(qpos))
-        for k, q in enumerate(qpos):
-            self._pose(q)
-            cups[k], up[k] = site.xpos, site.xmat[8]
-        return cups, np.arccos(np.clip(up, -1, 1))
-
-    def _pose(self, q: Array) -> None:
-        self._data.qpos[:] = q
-        mujoco.mj_kinematics(self.model, self._data)
-        mujoco.mj_comPos(self.model, self._data)
-        mujoco.mj_camlight(self.model, self._data)
-
-    def _show(self, groups: tuple[int, ...], *, sky: bool) -> None:
-        self._option.geomgroup[:] = 0
-        self._option.geomgroup[list(groups)] = 1
-        every = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._camera, every, self._scene)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sky
-
-    def _read(self, scale: float, x: slice | None = None, y: slice | None = None) -> tuple[Array, Array]:
-        """Colour uint8 [h,w,3] and depth [h,w] of the scene at ``scale`` times the frame, or of its part x, y."""
-        width, height = int(scale * self.width), int(scale * self.height)
-        x, y = x or slice(0, width), y or slice(0, height)
-        w, h = x.stop - x.start, y.stop - y.start
-        colour, depth = np.empty((h, w, 3), np.uint8), np.empty((h, w), np.float32)
-        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), self._scene, self._context)
-        # OpenGL counts rows from the bottom.
-        mujoco.mjr_readPixels(colour, depth, mujoco.MjrRect(x.start, height - y.stop, w, h), self._context)
-        return np.ascontiguousarray(colour[::-1]), depth[::-1]
-
-    def _bounds(self) -> tuple[slice, slice]:
-        """The part x, y (even pixels of the doubled frame) in which the scene's geoms lie."""
-        eye = self._scene.camera[0]
-        geoms = self._scene.geoms[: self._scene.ngeom]
-        at = np.array([g.pos for g in geoms]) - eye.pos
-        reach = np.array([self.model.geom_rbound[g.objid] for g in geoms])
-        ahead = at @ eye.forward
-        focus = self.height * 2 * eye.frustum_near / (eye.frustum_top - eye.frustum_bottom)
-        reach = reach / ahead * focus * 1.1 + 2
-        px = self.width + at @ np.cross(eye.forward, eye.up) / ahead * focus
-        py = self.height - at @ np.array(eye.up) / ahead * focus
-        low = np.maximum([(px - reach).min(), (py - reach).min()], 0).astype(int) & ~1
-        high = np.minimum([(px + reach).max(), (py + reach).max()], [2 * self.width, 2 * self.height]).astype(int) & ~1
-        high = np.maximum(high, low + 2)
-        return slice(low[0], high[0]), slice(low[1], high[1])
-
-    def _without(self, groups: tuple[int, ...], still_depth: Array) -> Image.Image:
-        """255 [H,W] where these groups are not in front."""
-        self._show(groups, sky=False)
-        _, depth = self._read(2)
-        return _half(np.where((depth < 1) & (depth < still_depth + 1e-6), np.uint8(0), np.uint8(255)))
-
-    def _shadow(self, groups: tuple[int, ...], blur: float) -> Image.Image:
-        """How much of the light is taken, 0 to 255 [H,W]: the geoms pressed flat on the table along the light."""
-        self._show(groups, sky=False)
-        flat = np.eye(3)
-        flat[:, 2] -= _LIGHT / _LIGHT[2]
-        for geom in self._scene.geoms[: self._scene.ngeom]:
-            geom.pos[:] = flat @ geom.pos
-            geom.mat[:] = flat @ geom.mat
-        _, depth = self._read(0.5)
-        mask = Image.fromarray(np.where(depth < 1, np.uint8(255), np.uint8(0)))
-        mask = mask.filter(ImageFilter.GaussianBlur(blur / 2))
-        return mask.resize((self.width, self.height), Image.Resampling.BILINEAR)
-
-    def _trail(self, cups: Array, over: Array) -> tuple[Array, Array]:
-        """int [2H,2W]: 1 + the step at which the trail gets there, 0 where it never does; and its depth."""
-        scene, flags = self._scene, mujoco.mjtRndFlag
-        scene.ngeom = 0
-        # A hair lower with each step: where the cup comes back or rests, what is painted first stays on top.
-        ground = np.where(over, LAPTOP_TOP, 0.0) + np.linspace(0.004, 0.002, len(cups))
-        points = np.column_stack([cups[:, :2], ground])
-        for k, at in enumerate(points):
-            self._add(k, mujoco.mjtGeom.mjGEOM_CYLINDER, [TRAIL, 0.0005, 0], at, np.eye(3))
-            along = at[:2] - points[k - 1][:2]
-            length = float(np.hypot(*along))
-            if k and length > 1e-4:
-                c, s = along / length
-                turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-                middle = np.array([*(at[:2] - along / 2), at[2]])
-                self._add(k, mujoco.mjtGeom.mjGEOM_BOX, [length / 2, TRAIL, 0.0005], middle, turn)
-        for flag in (flags.mjRND_SEGMENT, flags.mjRND_IDCOLOR):
-            scene.flags[flag] = True
-        scene.flags[flags.mjRND_SKYBOX] = False
-        colour, depth = self._read(2)
-        for flag in (flags.mjRND_SEGMENT, flags.mjRND_IDCOLOR):
-            scene.flags[flag] = False
-        which = colour[..., 0] + 256 * colour[..., 1].astype(np.int32)
-        return which, depth
-
-    def _add(self, step: int, kind: mujoco.mjtGeom, size: list[float], at: Array, turn: Array) -> None:
-        geom = self._scene.geoms[self._scene.ngeom]
-        mujoco.mjv_initGeom(geom, kind.value, np.array(size), at, turn.ravel(), np.ones(4, np.float32))
-        geom.segid = step
-        self._scene.ngeom += 1
+def _save(path: Path, jobs: Mapping[str, Sequence[Clip]], kind: str, size: tuple[int, int]) -> None:
+    arrays: dict[str, Array] = {}
+    plan: dict[str, list[str]] = {}
+    for name, clips in jobs.items():
+        plan[name] = [clip.title for clip in clips]
+        for k, clip in enumerate(clips):
+            layout = clip.layout
+            arrays[f"{name}/{k}/qpos"] = np.asarray(clip.qpos)
+            arrays[f"{name}/{k}/layout"] = np.concatenate([layout.start, layout.goal, layout.laptop], 1)
+    arrays["plan"] = np.array(json.dumps({"kind": kind, "size": size, "titles": plan}))
+    np.savez(path, allow_pickle=False, **arrays)
 
 
-def over_laptop(cup: Array, laptop: Array) -> Array:
-    """Depth (m) of the cup's centre [...,2+] inside the laptop's outline (laptop [...,2]); negative outside."""
-    x = np.abs(cup[..., 0] - laptop[..., 0] - LAPTOP_SHIFT)
-    y = np.abs(cup[..., 1] - laptop[..., 1])
-    return np.minimum(LAPTOP_HALF[0] - x, LAPTOP_HALF[1] - y)
+def main(jobs: str, folder: str) -> None:
+    with np.load(jobs) as file, ExitStack() as stack:
+        plan = json.loads(str(file["plan"]))
+        titles: dict[str, list[str]] = plan["titles"]
+        # Panels are drawn at the same time: a thread each, as an OpenGL context belongs to the thread that uses it.
+        count = min(max(map(len, titles.values())), os.cpu_count() or 1)
+        hands = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(count)]
+        renderers = []
+        for hand in hands:
+            renderers.append(hand.submit(Renderer, *plan["size"], backend=os.environ["MUJOCO_GL"]).result())
+            stack.callback(hand.submit, renderers[-1].close)
+        for name, labels in titles.items():
+            drawn = []
+            for k, label in enumerate(labels):
+                row = file[f"{name}/{k}/layout"]
+                clip = Clip(file[f"{name}/{k}/qpos"], Layouts(row[:, :3], row[:, 3:6], row[:, 6:]), label)
+                drawn.append(hands[k % count].submit(_panel, renderers[k % count], clip))
+            frames = side_by_side([panel.result() for panel in drawn])
+            target = Path(folder) / f"{name}.{plan['kind']}"
+            if plan["kind"] == "mp4":
+                write_mp4(frames, target)
+            else:
+                np.save(target, frames)
 
 
-def _half(pixels: Array) -> Image.Image:
-    return Image.fromarray(pixels).reduce(2)
-
-
-def _dim(image: Image.Image) -> Image.Image:
-    return image.point([int(v * _SHADE) for v in range(256)] * 3)
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -57,7 +57,7 @@ figure > svg, figure > img, figure > video { display: block; width: 100%; height
 figure > img, figure > video { border-radius: 10px; background: var(--line); }
 figure > svg { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 svg text { font-family: inherit !important; }
-.grid { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
+.grid { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, var(--least)), 1fr)); }
 .grid > figure { margin-top: 0; }
 .grid { margin-top: 1.1rem; }
 .scroll { overflow-x: auto; margin: 1.1rem 0 0; }
@@ -73,7 +73,7 @@ dt { color: var(--muted); } dd { margin: 0; min-width: 0; overflow-wrap: anywher
 .note code { display: block; margin-top: .35rem; }
 code { font: .86em ui-monospace, "Cascadia Mono", Menlo, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
 details { border-bottom: 1px solid var(--line); }
-summary { cursor: pointer; padding: .6rem 0; font-weight: 560; }
+summary { cursor: pointer; padding: .45rem 0; font-weight: 560; }
 summary small { font-weight: 400; margin-left: .4rem; }
 details[open] { padding-bottom: 1rem; }
 @media (max-width: 40rem) { main { padding: 2rem 1rem 3rem; } dl { grid-template-columns: 1fr; gap: 0; }
@@ -104,9 +104,9 @@ def figure(content: str, caption: str = "") -> str:
     return f"<figure>{content}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
 
 
-def grid(parts: Iterable[str]) -> str:
-    """Side by side where there is room."""
-    return f'<div class="grid">{"".join(parts)}</div>'
+def grid(parts: Iterable[str], least: int = 25) -> str:
+    """Side by side where there is room; no part narrower than `least` rem, unless the screen is."""
+    return f'<div class="grid" style="--least:{least}rem">{"".join(parts)}</div>'
 
 
 def details(summary: str, *parts: str, shown: bool = False) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.metadata
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,20 @@ from embodied import atomic
 
 class RunError(ValueError):
     """A folder that cannot hold this run; the sentence names the folder and the mend."""
+
+
+PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "stable-baselines3")
+
+
+def machine() -> dict[str, str]:
+    """What a run was made on, as far as its numbers depend on it."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "cores": str(os.cpu_count()),
+    }
 
 
 @contextmanager

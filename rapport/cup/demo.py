@@ -11,15 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
 from embodied import checkpoint
+from rapport.cup.clips import render_before_after
 from rapport.cup.handover import hand_over
 from rapport.cup.measure import Measured
 from rapport.cup.people import PEOPLE
 from rapport.cup.terminal import asker, need_clips
 from rapport.cup.train import Settings, train
-from rapport.run import read_json, run_folder, write_json
+from rapport.run import machine, read_json, run_folder, write_json
 
 if TYPE_CHECKING:
     from rapport.cli import Demo
@@ -65,10 +67,7 @@ def demo(options: Demo) -> int:
     else:
         result = run(settings, folder)
     if options.clips and not (folder / "clips").exists():
-        with working("rendering clips"):
-            from rapport.cup.clips import render_before_after
-
-            render_before_after(folder, settings)
+        render_before_after(folder)
     with working("writing the report"):
         from rapport.cup.report import write_report
 
@@ -116,6 +115,7 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         "before": asdict(trained.before),
         "after": asdict(trained.after),
         "seconds": round(clock.save(), 1),
+        "machine": {**machine(), "torch threads": str(torch.get_num_threads())},
         "finished": time.strftime("%Y-%m-%d %H:%M"),
     }
     write_json(folder / "result.json", result)

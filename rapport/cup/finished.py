@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,18 @@ class Finished:
     after: pools.Act
     reward: Additive | None
 
-    def roll_out(self, act: pools.Act, layouts: Layouts) -> pools.Rollouts:
+    def roll_out(
+        self, act: pools.Act, layouts: Layouts, progress: Callable[[int], object] = lambda n: None
+    ) -> pools.Rollouts:
         """Whole episodes on any number of layouts, without noise, as many arms at a time as in training: the same
-        number gives the same rounding, and so the very numbers of result.json."""
+        number gives the same rounding, and so the very numbers of result.json. `progress(n)` is told of every n."""
         arms, n = self.settings.recipe.arms, len(layouts)
-        filled = layouts[np.arange(-(-n // arms) * arms) % n]
-        rollouts = pools.roll_out(CupArms(arms, seed=0), filled, [act], None, np.random.default_rng(0))
-        return rollouts[:n]
+        envs, parts = CupArms(arms, seed=0), []
+        for first in range(0, n, arms):
+            these = layouts[np.arange(first, first + arms) % n]
+            parts.append(pools.roll_out(envs, these, [act], None, np.random.default_rng(0))[: n - first])
+            progress(len(parts[-1].obs))
+        return pools.together(parts)
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:

@@ -22,9 +22,10 @@ from rapport.cup.pools import Rollouts
 from rapport.html import THEME
 
 PATHS = 48  # of each policy that are drawn
+Curve = Callable[[Array], Array]
 LIKED, DISLIKED = (0.10, 0.62, 0.42), (0.88, 0.27, 0.16)
+_LINE: dict[str, Any] = dict(linewidth=1.8, marker="o", markersize=3, clip_on=False)
 _RC = {
-    "font.size": 9,
     "text.color": THEME["ink"],
     "axes.edgecolor": THEME["line"],
     "axes.labelcolor": THEME["muted"],
@@ -41,8 +42,8 @@ _RC = {
 }
 
 
-def _figure(width: float, height: float, draw: Callable[[Figure], None]) -> Figure:
-    with matplotlib.rc_context(_RC):
+def _figure(width: float, height: float, draw: Callable[[Figure], None], font: float = 9) -> Figure:
+    with matplotlib.rc_context({**_RC, "font.size": font}):
         figure = Figure((width, height), layout="constrained")
         draw(figure)
         return figure
@@ -62,12 +63,12 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
             share = np.array([getattr(m, name) for m in seen])
             low, high = np.array([m.interval(s) for m, s in zip(seen, share, strict=True)]).T
             axes.fill_between(x, low, high, color=THEME[colour], alpha=0.16, linewidth=0)
-            axes.plot(x, share, style, color=THEME[colour], linewidth=1.8, marker="o", markersize=3)
+            axes.plot(x, share, style, color=THEME[colour], **_LINE)
         axes.plot(x[-1], after.wishes, "o", color=THEME["after"], markersize=8, fillstyle="none", clip_on=False)
         up = int(np.argmax([m.wishes > 0.5 for m in seen]))
         at = up if seen[up].wishes > 0.5 else len(x) - 1
         axes.annotate("wishes met", (x[at], seen[at].wishes), (-8, -4), textcoords="offset points", ha="right",
-                      va="top", color=THEME["after"], fontweight="semibold")  # fmt: skip
+                      va="top", color=THEME["after"], fontweight="bold")  # fmt: skip
         axes.annotate("task done", (x[0], seen[0].task), (2, 6), textcoords="offset points", color=THEME["muted"])
         axes.set(ylim=(-0.03, 1.11), xlim=(x[0], x[-1] * 1.02), xlabel=label, yticks=np.linspace(0, 1, 6))
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
@@ -75,9 +76,7 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
     def manners(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True)
         for axes, name, title in ((top, "tilt", "mean tilt of the cup, degrees"), (bottom, "path", "path, m")):
-            axes.plot(
-                x, [getattr(m, name) for m in seen], color=THEME["after"], linewidth=1.8, marker="o", markersize=3
-            )
+            axes.plot(x, [getattr(m, name) for m in seen], color=THEME["after"], **_LINE)
             axes.set_title(title, loc="left", fontsize=9, color=THEME["muted"])
             axes.set_ylim(0, None)
         bottom.set(xlabel=label, xlim=(x[0], x[-1] * 1.02))
@@ -85,12 +84,9 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
     return _figure(4.8, 3.3, shares), _figure(4.8, 3.3, manners)
 
 
-def place_utility(reward: Additive, xy: Array) -> tuple[Array, Array]:
-    """Learned utility of a second at a place relative to the laptop, m [..., 2] -> mean and sd [...], log-odds."""
-    phi = bumps(xy) / DT
-    columns = GROUPS["place"]
-    cov = reward.posterior.cov[columns, columns]
-    return phi @ reward.posterior.mean[columns], np.sqrt(np.einsum("...d,de,...e->...", phi, cov, phi))
+def place_utility(reward: Additive, xy: Array) -> Array:
+    """Mean learned utility of a second at a place relative to the laptop, m [..., 2] -> [...], log-odds."""
+    return bumps(xy) @ reward.posterior.mean[GROUPS["place"]] / DT
 
 
 def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figure:
@@ -102,7 +98,7 @@ def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figu
         if reward is not None:
             step = 0.0025
             grid = np.stack(np.meshgrid(np.arange(x0, x1, step), np.arange(y0, y1, step), indexing="ij"), -1)
-            value, _ = place_utility(reward, grid)
+            value = place_utility(reward, grid)
             top = np.abs(value).max()
             axes.imshow(_tinted(value / top), extent=(y0, y1, x1, x0), interpolation="none")
             _scale(figure, axes, float(top))
@@ -112,23 +108,25 @@ def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figu
         _laptop(axes)
         ends = -decode(after.obs[:PATHS, [0, -1]])["laptop_offset"].mean(0)
         for (x, y), name, side in zip(ends, ("start", "goal"), (-1, 1), strict=True):
-            axes.annotate(name, (y, x), (0, 30), textcoords="offset points", ha="center", va="top", fontsize=9)
-        axes.annotate("robot", (0, x0), (0, -4), textcoords="offset points", ha="center", va="top", fontsize=9)
+            axes.annotate(name, (y + 0.01 * side, x + 0.09), ha="center", va="top", color=THEME["muted"])
+        axes.annotate(
+            "robot", (0, x0), (0, -4), textcoords="offset points", ha="center", va="top", color=THEME["muted"]
+        )
         axes.set(xlim=(y0, y1), ylim=(x1, x0), aspect="equal", xticks=[], yticks=[])
         axes.grid(False)
         axes.spines[:].set_visible(False)
 
-    return _figure(7.4, 4.5, draw)
+    return _figure(7.8, 4.15, draw, font=7.5)
 
 
 def _tinted(value: Array) -> Array:
     """[-1, 1] -> RGBA: the more it is disliked the redder, the more it is liked the greener, clear in between."""
     colour = np.where(value[..., None] < 0, DISLIKED, LIKED)
-    return np.concatenate([colour, 0.85 * np.abs(value[..., None]) ** 0.8], -1)
+    return np.concatenate([colour, 0.85 * np.abs(value[..., None])], -1)
 
 
 def _scale(figure: Figure, axes: Axes, top: float) -> None:
-    bar = axes.inset_axes((1.02, 0.15, 0.02, 0.7))
+    bar = axes.inset_axes((1.02, 0.15, 0.018, 0.7))
     bar.imshow(_tinted(np.linspace(1, -1, 200))[:, None], extent=(0, 1, -top, top), aspect="auto")
     bar.set(xticks=[], ylabel="liking of a second there, log-odds")
     bar.yaxis.tick_right()
@@ -154,7 +152,7 @@ def tilt_utility(reward: Additive, degrees: Array) -> tuple[Array, Array]:
     return phi @ reward.posterior.mean[columns], np.sqrt(np.einsum("nd,de,ne->n", phi, cov, phi))
 
 
-def tilt_curve(reward: Additive, before: float, after: float, hidden: Callable[[Array], Array] | None) -> Figure:
+def tilt_curve(reward: Additive, before: float, after: float, hidden: Curve | None) -> Figure:
     """The learned liking of tilts with its 95 % band, the mean tilts before and after, and `hidden(degrees)`, what a
     simulated person really feels."""
     degrees = np.linspace(0, 75, 151)
@@ -166,11 +164,11 @@ def tilt_curve(reward: Additive, before: float, after: float, hidden: Callable[[
         axes.plot(degrees, mean, color=THEME["after"], linewidth=2)
         at = 100
         axes.annotate("learned", (degrees[at], mean[at]), (6, 8), textcoords="offset points", color=THEME["after"],
-                      fontweight="semibold")  # fmt: skip
+                      fontweight="bold")  # fmt: skip
         if hidden is not None:
             true = hidden(degrees)
             axes.plot(degrees, true, color=THEME["ink"], linewidth=1.4, linestyle=(0, (4, 2.5)))
-            axes.annotate("the hidden person\n(never seen by the learner)", (degrees[60], true[60]), (-8, -8),
+            axes.annotate("the hidden person\n(never seen by the learner)", (degrees[92], true[92]), (-8, -8),
                           textcoords="offset points", ha="right", va="top", fontsize=8)  # fmt: skip
         for tilt, name, colour in ((before, "before", "muted"), (after, "after", "after")):
             axes.axvline(tilt, color=THEME[colour], linewidth=0.9, linestyle=(0, (1, 2)))
@@ -181,8 +179,28 @@ def tilt_curve(reward: Additive, before: float, after: float, hidden: Callable[[
     return _figure(4.8, 3.3, draw)
 
 
+def importance(parts: Mapping[str, float]) -> Figure:
+    """How much each group of features makes of the learned difference between two clips, log-odds."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        names, sizes = list(parts), np.array(list(parts.values()))
+        axes.barh(names, sizes, height=0.55, color=[THEME["before" if n == "task" else "after"] for n in names])
+        for i, size in enumerate(sizes):
+            axes.annotate(
+                f"{size:.1f}", (size, i), (5, 0), textcoords="offset points", va="center", color=THEME["muted"]
+            )
+        axes.set(xlabel="part of the difference between two clips, log-odds", xlim=(0, 1.12 * sizes.max()))
+        axes.tick_params(axis="y", labelcolor=THEME["ink"])
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+        axes.spines["left"].set_visible(False)
+
+    return _figure(4.8, 3.3, draw)
+
+
 SKETCH_STYLE = """
-.sketch { width: 6.6rem; height: auto; display: block; border: 1px solid var(--line); border-radius: 6px;
+.sketch { width: 7.2rem; flex: none; height: auto; display: block; border: 1px solid var(--line); border-radius: 6px;
   background: var(--card); }
 .sketch.better { border-color: var(--after); box-shadow: 0 0 0 1px var(--after); }
 .sketch rect { fill: var(--line); } .sketch .screen { stroke: var(--muted); stroke-width: 2; }
@@ -208,7 +226,7 @@ def sketch(segment: Segment, better: bool) -> str:
         if np.hypot(dx, dy) > 1
     )
     return (
-        f'<svg class="sketch{" better" * better}" viewBox="-53 14 106 68" aria-hidden="true">'
+        f'<svg class="sketch{" better" * better}" viewBox="-51 17 102 63" aria-hidden="true">'
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{wide:.0f}" height="{high:.0f}" rx="1"/>'
         f'<path class="screen" d="M{left:.1f},{top:.1f}h{wide:.0f}"/>'
         f'<circle class="goal" cx="{goal[0]:.1f}" cy="{goal[1]:.1f}" r="5"/>'

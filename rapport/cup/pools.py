@@ -158,6 +158,15 @@ class Rollouts:
         return Rollouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
+def together(parts: Sequence[Rollouts]) -> Rollouts:
+    """One after the other."""
+    layouts = Layouts(*(np.concatenate([getattr(p.layouts, f.name) for p in parts]) for f in fields(Layouts)))
+    arrays = {
+        f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Rollouts) if f.name != "layouts"
+    }
+    return Rollouts(**arrays, layouts=layouts)
+
+
 def roll_out(
     envs: CupArms, layouts: Layouts, policies: Sequence[Act], variation: Variation | None, rng: np.random.Generator
 ) -> Rollouts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from embodied.loop import Ask
@@ -23,19 +23,29 @@ def need_clips() -> None:
         raise ValueError(f"--ask shows clips, and this machine has no OpenGL to render them: {GL_INSTALL_LINE}")
 
 
-def asker(store: Store, folder: Path, quiet: Callable[[], object], read: Callable[[str], str] = input) -> Ask:
-    """Asks on stdin; every answer is on disk before the next question. q raises KeyboardInterrupt: the run resumes."""
+def asker(
+    store: Store,
+    folder: Path,
+    quiet: Callable[[], object],
+    read: Callable[[str], str] = input,
+    render: Callable[[Sequence[Query], Path], Mapping[str, Path]] = render_questions,
+) -> Ask:
+    """Asks on stdin; every answer is on disk before the next question. q, or the end of stdin, raises KeyboardInterrupt:
+    the run resumes."""
 
     def ask(batch: Sequence[Query]) -> None:
         quiet()
         asked = len({answer.query for answer in store.answers()})
-        print(f"\n{len(batch)} questions. Rendering ...", flush=True)
-        clips = render_questions(batch, folder)
+        print(f"\n{len(batch)} questions.", flush=True)
+        clips = render(batch, folder)
         print(f"Which do you like better?   {HELP}", flush=True)
         i = 0
         while i < len(batch):
             query = batch[i]
-            key = read(f"{asked + i + 1}: {clips[query.id]}  > ").strip().lower()
+            try:
+                key = read(f"{asked + i + 1}: {clips[query.id]}  > ").strip().lower()
+            except EOFError:
+                key = "q"
             if key == "q":
                 raise KeyboardInterrupt
             if key == "z":

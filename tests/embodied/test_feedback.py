@@ -169,7 +169,8 @@ def spoil(tensor, value):
     [
         ({"obs": lambda x: spoil(x, torch.nan)}, "obs of row 2 holds NaN"),
         ({"act": lambda x: spoil(x, torch.inf)}, "act of row 2 holds NaN"),
-        ({"obs": lambda x: x[:3]}, "obs has 3 rows, the mask 4"),
+        ({"obs": lambda x: x[:3]}, r"obs has shape \[3, 2, 3, 5\]"),
+        ({"obs": lambda x: {"prompt": x[:3]}}, "prompt has 3 rows, the mask 4"),
         ({"act": lambda x: x[:, :1]}, r"act has shape \[4, 1, 3, 2\]"),
         ({"mask": lambda x: x.float()}, "mask must be bool"),
         ({"mask": lambda x: spoil(x, False)}, "alternative 0 of row 2 has no step"),

@@ -278,6 +278,7 @@ def steep(better, worse):
         (lambda better, worse: softplus(worse - better) * (worse - better).detach().abs(), "^gradient"),
         (lambda better, worse: softplus((worse - better).detach()), "^gradient.*detached"),
         (lambda better, worse: logistic(better, worse).mean(), "^shape.*average"),
+        (lambda better, worse: logistic(better, worse).tolist(), "^shape.*list.*tensor"),
         (lambda score, target: -(target * score).sum(-1, keepdim=True), "^shape"),
         (lambda score, target: torch.einsum("bk,bk->b", score, 1 - 2 * target), "^shape.*3, 5, 2"),
     ],

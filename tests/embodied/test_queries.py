@@ -37,7 +37,7 @@ def test_scores_are_those_of_the_definitions(seed):
 
 
 def test_a_coin_flip_for_everyone_teaches_nothing_and_a_quarrel_does():
-    """Columns: everyone unsure, everyone sure, members sure of opposites. Entropy alone could not tell the first from the last."""
+    """Columns: everyone unsure, everyone sure, members sure of opposites; entropy cannot tell first from last."""
     diff = np.array([[0.0, 9.0, 9.0], [0.0, 9.0, -9.0]])
     for select in (disagreement, information_gain):
         assert select(diff, 1, np.random.default_rng(0)).tolist() == [2]

@@ -1,4 +1,4 @@
-"""Simulated teachers: rates within binomial bounds, B-Pref's order of flaws, answers that do not depend on the order asked."""
+"""Simulated teachers: rates within binomial bounds, B-Pref's order of flaws, independence of the order asked."""
 
 import math
 
