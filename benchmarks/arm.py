@@ -1,4 +1,4 @@
-"""Control steps per second: the batched arm against the same arm one by one, as Gymnasium's own vector environments run it.
+"""Control steps per second: the batched arm against the same arm in Gymnasium's own vector environments.
 
     python benchmarks/arm.py
 

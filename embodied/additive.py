@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.hermite_e import hermegauss
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.special import ndtri
 
 from embodied.feedback import Feedback, Segments
+from embodied.queries import entropy
 from embodied.records import Array
 
-NODES, NODE_WEIGHTS = hermegauss(48)
-NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
+# Equally likely values of a standard Gaussian. Where the posterior is wide the likelihood is a step, which a polynomial
+# (Gauss-Hermite) integrates badly.
+NODES = ndtri((np.arange(200) + 0.5) / 200)
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,6 @@ class Additive:
         return f"additive reward, {self.features.size} features: {', '.join(self.features.groups)}"
 
 
-def entropy(p: Array) -> Array:
-    """Of a yes/no answer, in nats."""
-    p = np.clip(p, 1e-12, 1 - 1e-12)
-    h: Array = -p * np.log(p) - (1 - p) * np.log1p(-p)
-    return h
-
-
 @dataclass(frozen=True)
 class Turn:
     """What the next question should be about: a group of features ("" = all), among the candidates `allowed [N]`."""
@@ -228,8 +223,8 @@ def greedy_information(
         exclusive: an integer label [N]; at most one candidate of a label is chosen.
         taken: labels that are spent already.
 
-    Expected information about the weights as in BALD (Houlsby et al., 2011, arXiv 1112.5745), by Gauss-Hermite
-    quadrature of the pair's predictive Gaussian. Raises ValueError when a turn has no candidate left.
+    Expected information about the weights as in BALD (Houlsby et al., 2011, arXiv 1112.5745), over the
+    quantiles of the pair's predictive Gaussian. Raises ValueError when a turn has no candidate left.
     """
     mean = x @ model.posterior.mean
     p_mean, dp = likelihood(mean, model.lapse)
@@ -243,7 +238,8 @@ def greedy_information(
     for turn in turns:
         variance = np.maximum(np.einsum("nd,nd->n", xs, x), 1e-12)
         p, _ = likelihood(mean + NODES[:, None] * np.sqrt(variance), model.lapse)
-        gain = entropy(NODE_WEIGHTS @ p) - NODE_WEIGHTS @ entropy(p)
+        expected = p.mean(0)
+        gain = entropy(expected, 1 - expected) - entropy(p, 1 - p).mean(0)
         if turn.group:
             parts = {g: np.einsum("nd,de,ne->n", x[:, c], cov[np.ix_(c, c)], x[:, c]) for g, c in columns.items()}
             gain = gain * parts[turn.group] / np.maximum(sum(parts.values()), 1e-12)

@@ -1,4 +1,4 @@
-"""A page in one file: no network, light and dark, wide screens and narrow ones. Every report of Rapport is made of this.
+"""A page in one file: no network, light and dark, wide screens and narrow. Every report is made of this.
 
 Arguments named `content` or `parts` are HTML; plain text goes through `escape` first.
 """
@@ -93,7 +93,7 @@ def page(title: str, parts: Iterable[str], style: str = "") -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{chr(10).join(parts)}\n</section>"
+    return f"<section><h2>{escape(title, quote=False)}</h2>\n{chr(10).join(parts)}\n</section>"
 
 
 def note(content: str) -> str:

@@ -1,4 +1,4 @@
-"""The main job: an arm that carries a cup, re-aligned by at most a hundred answers. What acts, and what it proposes.
+"""The main job: an arm that carries a cup, re-aligned by a few dozen answers. What acts, and what it proposes.
 
 `CupAgent` is the agent of `embodied.loop`: PPO on the arm's own task plus the learned reward, in whole episodes. It
 sees answers and its own task success; the person whom it serves is nowhere in this file.
@@ -121,8 +121,8 @@ class CupAgent:
 
     SCALE = 0.1  # of the sum: returns of 1 to 3, so that the value loss does not eat the shared gradient norm
     SPAN = 12.0  # what the best clips seen so far are worth above the pre-trained policy, in task reward
-    SUCCESS, GAIN, WEIGHTS = 0.97, 0.5, (1.0, 8.0)
-    PATH_COST = 1.0  # task reward per metre, against wandering where the person does not care
+    SUCCESS, GAIN, WEIGHTS = 0.97, 0.5, (1.0, 3.0)
+    PATH_COST = 4.0  # per metre, against wandering where the person does not care; not raised with the weight
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class CupAgent:
         def total(obs: Array, act: Array, own: Array) -> Array:
             learned = 0.0 if reward is None else per_unit * reward.reward(obs.astype(float), act.astype(float))
             walked = path_cost * np.linalg.norm(obs[:, 5:8], axis=-1) / 20
-            return self.SCALE * (weight * (own - walked) + learned)
+            return self.SCALE * (weight * own - walked + learned)
 
         self.sb3.reward_changed(total)
 
@@ -253,11 +253,11 @@ class CupAgent:
 
         Behaviour is not monotone between rounds, so never keep a policy without having tried it.
         """
-        choices = [*self.past[-4:-1], *self.late]
+        choices = [*self.past[-4:-1], *self.late, self.past[-1]]
         tried = [self.roll_out(self.own_layouts, s) for s in choices]
         success = np.array([t.success.mean() for t in tried])
         if self.reward is None:
-            return choices[-1]
+            return choices[-1]  # the present policy
         value = np.array([self.reward.value(self._totals(t)).mean() for t in tried])
         good = success >= min(self.SUCCESS, success.max())
         best = int(np.argmax(np.where(good, value, -np.inf)))

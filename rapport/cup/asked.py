@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
-from embodied.additive import NODE_WEIGHTS, NODES, Additive, likelihood
+from embodied.additive import Additive, likelihood
 from embodied.feedback import stack
 from embodied.records import Answer, Array, Compare, Query, Segment, Value
 from embodied.store import Store
 from envs.arm import decode
 from rapport.cup import people
 
+QUANTILES = ndtri((np.arange(1000) + 0.5) / 1000)  # of a Gaussian; quadrature would ripple where it is wide
 SAME_PATH = 0.02  # m of mean distance; clips nearer than that show one path
 SAME_POSTURE = 5.0  # degrees of mean angle between the cups' openings
 
@@ -37,7 +39,8 @@ class Asked:
     @property
     def differs(self) -> str:
         """path, posture, path and posture, or hardly."""
-        one, two = (decode(segment.obs) for segment in self.query.segments)
+        steps = min(len(segment.act) for segment in self.query.segments)
+        one, two = (decode(segment.obs[:steps]) for segment in self.query.segments)
         apart = np.linalg.norm(one["cup"] - two["cup"], axis=-1).mean()
         turned = np.degrees(np.arccos(np.clip((one["opening"] * two["opening"]).sum(-1), -1, 1))).mean()
         found = [name for name, is_so in (("path", apart > SAME_PATH), ("posture", turned > SAME_POSTURE)) if is_so]
@@ -65,7 +68,7 @@ def all_asked(store: Store, reward: Additive) -> list[Asked]:
     totals = reward.features.total(stack(queries))
     x = totals[:, 0] - totals[:, 1]
     mean, sd = x @ reward.posterior.mean, np.sqrt(np.einsum("nd,de,ne->n", x, reward.posterior.cov, x))
-    p = NODE_WEIGHTS @ likelihood(mean + NODES[:, None] * sd, reward.lapse)[0]
+    p = likelihood(mean + QUANTILES[:, None] * sd, reward.lapse)[0].mean(0)
     parts = {name: x[:, columns] @ reward.posterior.mean[columns] for name, columns in reward.features.groups.items()}
     answers: dict[str, list[Answer]] = {}
     for answer in store.answers():

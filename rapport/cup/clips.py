@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from embodied.records import Array, Query, Segment
+from embodied.records import Query, Segment
 from envs.arm import Layouts, decode
 from envs.arm_render import Clip, gl, render_clips
-from rapport.cup import people
 from rapport.cup.agent import held_out
 from rapport.cup.finished import open_finished
 from rapport.cup.pools import Rollouts
@@ -57,8 +56,8 @@ def _drawn(jobs: Mapping[str, Sequence[Clip]], folder: Path) -> dict[str, Path]:
     with bar, ThreadPoolExecutor(1) as hand:
         made = hand.submit(render_clips, jobs, folder)
         while not made.done():
-            wait([made], timeout=0.2)
-            bar.update(max(len([*folder.glob("*.mp4")]) - 1 - bar.n, 0))  # the newest is still being written
+            wait([made], timeout=1)
+            bar.update(len([*folder.glob("*.mp4")]) - bar.n)
         bar.update(len(jobs) - bar.n)
         return made.result()
 

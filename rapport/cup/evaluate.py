@@ -49,7 +49,8 @@ def look(run: Finished, episodes: int, progress: Callable[[int], object] = lambd
     seen = measure(PEOPLE[run.settings.person], rollouts)
     utility = None
     if run.reward is not None:
-        totals = [step_features(o.astype(float), a.astype(float)).sum(0) for o, a in zip(rollouts.obs, rollouts.act)]
+        episodes_of = zip(rollouts.obs, rollouts.act, strict=True)  # one at a time: features are many times their size
+        totals = [step_features(obs.astype(float), act.astype(float)).sum(0) for obs, act in episodes_of]
         utility = float(run.reward.value(np.array(totals)).mean())
     return {
         "run": str(run.folder),

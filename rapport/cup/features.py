@@ -65,6 +65,7 @@ def step_features(obs: Array, act: Array) -> Array:
 
 FEATURES = Features(step_features, GROUPS, nuisance=frozenset({"task"}))
 
+SPEED_BEND = 0.3  # of the linear part, whose sum over a clip is the length of the path
 TASK_SD = (5.0, 0.2)  # of progress per metre and of being at the goal per step
 _MIDDLES = (TILT_KNOTS[1:] + TILT_KNOTS[:-1]) / 2
 _PIECES = np.diff(TILT_KNOTS) / 10  # a longer stretch of the curve may rise more
@@ -87,6 +88,7 @@ def covariance(scales: Mapping[str, float]) -> Array:
     cov[first, first] = scales["tilt"] ** 2
     cov[first + 1 : last, first + 1 : last] = (scales["bend"] * scales["tilt"]) ** 2 * _SMOOTH
     sd = np.full(int(_ENDS[-1]) - last, scales["other"])
+    sd[: len(SPEED_KNOTS)] = scales["speed"] * np.array([1.0, *[SPEED_BEND] * (len(SPEED_KNOTS) - 1)])
     sd[-2:] = TASK_SD
     cov[last:, last:] = np.diag(sd**2)
     return cov
@@ -99,7 +101,8 @@ PRIOR = Prior(
         "place": (0.5, 1.0, 2.0),
         "tilt": (0.25, 0.5, 1.0, 2.0),
         "bend": (0.025, 0.05, 0.1),
+        "speed": (0.03, 0.1, 0.3, 1.0),
         "other": (0.03, 0.1, 0.3),
     },
-    default={"length": 0.15, "place": 1.0, "tilt": 0.5, "bend": 0.05, "other": 0.1},
+    default={"length": 0.15, "place": 1.0, "tilt": 0.5, "bend": 0.05, "speed": 0.3, "other": 0.1},
 )

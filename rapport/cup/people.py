@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodied.records import Array, Segment
-from envs.arm import decode
+from envs.arm import DT, decode
 from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
 
 SETTLE = 10  # steps before the mean tilt is judged: the cup has to be lifted first
@@ -33,7 +33,7 @@ def path(obs: Array) -> Array:
 
 def _difference(values: Array, measure: Callable[[Array], Array]) -> Array:
     steps = measure(np.diff(values, axis=-2))
-    return np.concatenate([steps, np.zeros_like(steps[..., :1])], -1)
+    return np.concatenate([steps, np.zeros((*steps.shape[:-1], 1))], -1)
 
 
 def tilt(obs: Array) -> Array:
@@ -60,7 +60,8 @@ def _careful(obs: Array, act: Array) -> Array:
 
 
 def _short(obs: Array, act: Array) -> Array:
-    return -_spill(obs) - 20 * path(obs) - 0.1 * _jerk(obs, act)
+    walked = np.linalg.norm(decode(obs)["velocity"], axis=-1) * DT
+    return -_spill(obs) - 20 * walked - 0.1 * _jerk(obs, act)
 
 
 def clear_of_laptop(obs: Array) -> Array:

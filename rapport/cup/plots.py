@@ -1,4 +1,4 @@
-"""The drawings of the main job's report. Everything that is seen from above has the robot at the top, as in the clips."""
+"""The plots of the main job's report. What is seen from above has the robot at the top, as in the clips."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from embodied.additive import Additive
-from embodied.records import Array, Segment
+from embodied.records import Array
 from envs.arm import decode
 from envs.arm_control import DT
 from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
@@ -25,7 +26,7 @@ PATHS = 48  # of each policy that are drawn
 Curve = Callable[[Array], Array]
 LIKED, DISLIKED = (0.10, 0.62, 0.42), (0.88, 0.27, 0.16)
 _LINE: dict[str, Any] = dict(linewidth=1.8, marker="o", markersize=3, clip_on=False)
-_RC = {
+_RC: dict[Any, Any] = {
     "text.color": THEME["ink"],
     "axes.edgecolor": THEME["line"],
     "axes.labelcolor": THEME["muted"],
@@ -65,12 +66,13 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
             axes.fill_between(x, low, high, color=THEME[colour], alpha=0.16, linewidth=0)
             axes.plot(x, share, style, color=THEME[colour], **_LINE)
         axes.plot(x[-1], after.wishes, "o", color=THEME["after"], markersize=8, fillstyle="none", clip_on=False)
-        up = int(np.argmax([m.wishes > 0.5 for m in seen]))
-        at = up if seen[up].wishes > 0.5 else len(x) - 1
-        axes.annotate("wishes met", (x[at], seen[at].wishes), (-8, -4), textcoords="offset points", ha="right",
-                      va="top", color=THEME["after"], fontweight="bold")  # fmt: skip
+        up = next((i for i, m in enumerate(seen) if m.wishes > 0.5), None)
+        at, below = (len(x) - 1, False) if up is None else (up, True)
+        axes.annotate("wishes met", (x[at], seen[at].wishes), (-8, -4 if below else 5), textcoords="offset points",
+                      ha="right", va="top" if below else "bottom", color=THEME["after"], fontweight="bold")  # fmt: skip
         axes.annotate("task done", (x[0], seen[0].task), (2, 6), textcoords="offset points", color=THEME["muted"])
         axes.set(ylim=(-0.03, 1.11), xlim=(x[0], x[-1] * 1.02), xlabel=label, yticks=np.linspace(0, 1, 6))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(lambda v, _: f"{v:.0%}")
 
     def manners(figure: Figure) -> None:
@@ -79,6 +81,7 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
             axes.plot(x, [getattr(m, name) for m in seen], color=THEME["after"], **_LINE)
             axes.set_title(title, loc="left", fontsize=9, color=THEME["muted"])
             axes.set_ylim(0, None)
+        bottom.xaxis.set_major_locator(MaxNLocator(5))
         bottom.set(xlabel=label, xlim=(x[0], x[-1] * 1.02))
 
     return _figure(4.8, 3.3, shares), _figure(4.8, 3.3, manners)
@@ -172,8 +175,11 @@ def tilt_curve(reward: Additive, before: float, after: float, hidden: Curve | No
                           textcoords="offset points", ha="right", va="top", fontsize=8)  # fmt: skip
         for tilt, name, colour in ((before, "before", "muted"), (after, "after", "after")):
             axes.axvline(tilt, color=THEME[colour], linewidth=0.9, linestyle=(0, (1, 2)))
-            axes.annotate(f"{name} {tilt:.1f}°", (tilt, 1), (4, -2), xycoords=("data", "axes fraction"),
-                          textcoords="offset points", va="top", color=THEME[colour], fontsize=8)  # fmt: skip
+            # Two tilts that are near each other have their labels on their outer sides.
+            left = tilt == min(before, after) and tilt > 8 and abs(before - after) < 14
+            axes.annotate(f"{name} {tilt:.1f}°", (tilt, 1), (-4 if left else 4, -2), xycoords=("data", "axes fraction"),
+                          textcoords="offset points", ha="right" if left else "left", va="top", color=THEME[colour],
+                          fontsize=8)  # fmt: skip
         axes.set(xlim=(0, 75), xlabel="tilt of the cup, degrees", ylabel="liking of a second, log-odds")
 
     return _figure(4.8, 3.3, draw)
@@ -197,39 +203,3 @@ def importance(parts: Mapping[str, float]) -> Figure:
         axes.spines["left"].set_visible(False)
 
     return _figure(4.8, 3.3, draw)
-
-
-SKETCH_STYLE = """
-.sketch { width: 7.2rem; flex: none; height: auto; display: block; border: 1px solid var(--line); border-radius: 6px;
-  background: var(--card); }
-.sketch.better { border-color: var(--after); box-shadow: 0 0 0 1px var(--after); }
-.sketch rect { fill: var(--line); } .sketch .screen { stroke: var(--muted); stroke-width: 2; }
-.sketch .goal { fill: var(--good); opacity: .35; }
-.sketch .way { fill: none; stroke: var(--ink); stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
-.sketch .lean { stroke: var(--bad); stroke-width: 1.4; stroke-linecap: round; }
-.sketch .start { fill: var(--ink); }
-"""
-
-
-def sketch(segment: Segment, better: bool) -> str:
-    """A clip seen from above in a thumbnail (cm): laptop, goal, the cup's way, and red needles to where it leans."""
-    now = decode(segment.obs)
-    cup, lean = 100 * now["cup"][:, 1::-1], 14 * now["opening"][:, 1::-1]
-    laptop = 100 * (now["cup"][0, 1::-1] + now["laptop_offset"][0, ::-1]) + [0, 100 * LAPTOP_SHIFT]
-    goal = cup[0] + 100 * now["goal_offset"][0, 1::-1]
-    half = 100 * np.array(LAPTOP_HALF[::-1])
-    (left, top), (wide, high) = laptop - half, 2 * half
-    way = " ".join(f"{x:.1f},{y:.1f}" for x, y in cup[::2])
-    needles = "".join(
-        f"M{x:.1f},{y:.1f}l{dx:.1f},{dy:.1f}"
-        for (x, y), (dx, dy) in zip(cup[::6], lean[::6], strict=True)
-        if np.hypot(dx, dy) > 1
-    )
-    return (
-        f'<svg class="sketch{" better" * better}" viewBox="-51 17 102 63" aria-hidden="true">'
-        f'<rect x="{left:.1f}" y="{top:.1f}" width="{wide:.0f}" height="{high:.0f}" rx="1"/>'
-        f'<path class="screen" d="M{left:.1f},{top:.1f}h{wide:.0f}"/>'
-        f'<circle class="goal" cx="{goal[0]:.1f}" cy="{goal[1]:.1f}" r="5"/>'
-        f'<path class="lean" d="{needles}"/><polyline class="way" points="{way}"/>'
-        f'<circle class="start" cx="{cup[0, 0]:.1f}" cy="{cup[0, 1]:.1f}" r="2.2"/></svg>'
-    )

@@ -6,25 +6,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from embodied import atomic
-from embodied.feedback import Budget
-from embodied.records import Array, Compare, Skip, Value
-from envs.arm import HORIZON, OPENING
+from embodied.records import Array
+from envs.arm import DT, HORIZON, OPENING
 from envs.arm_render import GL_INSTALL_LINE, gl
 from envs.arm_task import OBSERVATION, OPENING_SCALE
 from rapport.cup import plots
 from rapport.cup.agent import held_out
-from rapport.cup.asked import Asked, all_asked, importance, tilt_and_room
+from rapport.cup.asked import Asked, all_asked, importance
 from rapport.cup.features import FEATURES
 from rapport.cup.finished import Finished, open_finished
 from rapport.cup.measure import Measured
 from rapport.cup.people import PEOPLE, Person, path, tilt
 from rapport.cup.pools import Rollouts
+from rapport.cup.report_questions import STYLE, budget_spent, questions_shown
 from rapport.cup.train import TEMPERATURE, Settings, open_store
 from rapport.html import details, escape, facts, figure, grid, note, page, section, svg, table, video
 from rapport.run import RunError
@@ -38,13 +37,8 @@ MAY_LOOK_AT = {
     "jerk": "how much the action differs from the one before",
     "task": "progress towards the goal, and being there: it explains answers, and is left out of the learned reward",
 }
-_STYLE = plots.SKETCH_STYLE + (
+_STYLE = STYLE + (
     ".result td:nth-child(n+2), .result th:nth-child(n+2) { width: 24%; } .result td { font-size: 1.02rem; }"
-    ".inner td:first-child { padding-left: 1.2rem; }"
-    ".bar { display: inline-block; width: 4.5rem; height: .5rem; border-radius: 3px; background: var(--line);"
-    " overflow: hidden; vertical-align: middle; margin-right: .5rem; }"
-    ".bar i { display: block; height: 100%; background: var(--after); }"
-    ".clip { display: flex; gap: .7rem; align-items: center; font-size: .85rem; line-height: 1.4; white-space: nowrap; }"
     ".wide figure { overflow-x: auto; } .wide svg { min-width: 34rem; }"
 )
 
@@ -61,13 +55,13 @@ def write_report(folder: Path) -> Path:
     parts = [
         *_result(run, before, after),
         section("Before and after", *_clips(folder)),
-        section("Wishes and task against answers", *_progress(run)),
-        section("What was learned", *_learned(run, before, after, questions)),
+        section(f"Wishes and task against {'answers' if run.reward else 'training'}", *_progress(run)),
+        section("What was learned" if run.reward else "The cup's ways", *_learned(run, before, after, questions)),
     ]
     if questions:
         parts += [
-            section("What was asked, and what was answered", *_questions(questions)),
-            section("Where the answers went", *_budget(run, questions)),
+            section("What was asked, and what was answered", *questions_shown(questions)),
+            section("Where the answers went", *budget_spent(run, questions)),
         ]
     parts += [
         section("What the reward may look at", *_prior(run)),
@@ -105,11 +99,11 @@ def _result(run: Finished, before: Rollouts, after: Rollouts) -> Iterator[str]:
             f"person, who was not asked: {escape(person.wants)}."
         )
 
-    def row(name: str, share: str) -> tuple[str, str, str]:
+    def row(name: str, share: str) -> tuple[str, ...]:
         values = [(m, m.each[share] if share in m.each else getattr(m, share)) for m in (was, now)]
         return (escape(name), *(_share(m, value) for m, value in values))
 
-    def mean(name: str, of: Iterable[Array], digits: int, unit: str) -> tuple[str, str, str]:
+    def mean(name: str, of: Iterable[Array], digits: int, unit: str) -> tuple[str, ...]:
         return (name, *(_mean(values, digits, unit) for values in of))
 
     rows = [
@@ -160,8 +154,8 @@ def _clips(folder: Path) -> Iterator[str]:
         yield grid((figure(video(clip)) for clip in clips[1:]), least=17)
     elif gl() is None:
         yield note(
-            "Clips are drawn with OpenGL, and this machine has none. This line installs it, and the command of the run, "
-            f"given again, adds the clips: <code>{escape(GL_INSTALL_LINE)}</code>"
+            "Clips are drawn with OpenGL, and this machine has none. This line installs it; then the command of the "
+            f"run, given again, adds the clips: <code>{escape(GL_INSTALL_LINE)}</code>"
         )
     else:
         yield note("No clips were asked for (--no-clips). The command of the run without that adds them.")
@@ -177,20 +171,21 @@ def _progress(run: Finished) -> Iterator[str]:
         [
             figure(
                 svg(shares, "Wishes and task against answers"),
-                f"Shares of {seen} held-out episodes after each round, with 95 % intervals; the ring is the policy that "
-                f"was kept, on {after.episodes}.{still}",
+                f"Shares of {seen} held-out episodes after each round, with 95 % intervals; the ring is the policy "
+                f"that was kept, on {after.episodes}.{still}",
             ),
             figure(svg(manners, "Tilt and path against answers"), "The same rounds: how the cup is carried."),
         ]
     )
-    yield "<p>Held-out layouts are only ever looked at: neither a question, nor the training, nor the policy that is kept"
-    yield "is chosen by what they show.</p>"
+    yield "<p>Held-out layouts are only ever looked at: no question, no training and no choice of the policy that is"
+    yield "kept depends on what they show.</p>"
 
 
 def _learned(run: Finished, before: Rollouts, after: Rollouts, questions: list[Asked]) -> Iterator[str]:
     was, now = _measured(run)
     drawing = svg(plots.cost_map(run.reward, before, after), "Learned liking of places round the laptop")
-    ways = f"Dashed: the cup's way before, on {plots.PATHS} layouts; blue: after. Robot at the top, as in the clips."
+    some = min(plots.PATHS, now.episodes)
+    ways = f"Dashed: the cup's way before, on {some} layouts; blue: after. Robot at the top, as in the clips."
     if run.reward is None:
         yield f'<div class="wide">{figure(drawing, f"No reward was learned. {ways}")}</div>'
         return
@@ -218,7 +213,7 @@ def _learned(run: Finished, before: Rollouts, after: Rollouts, questions: list[A
             figure(
                 svg(plots.importance(importance(questions)), "How much each group of features matters"),
                 "How much each group that the reward may look at makes of the difference between the two clips of a "
-                "question (root mean square over all questions). Grey: explains answers, and is left out of the reward.",
+                "question (root mean square over all questions). Grey: explains answers, is left out of the reward.",
             )
         )
     yield grid(pair)
@@ -232,83 +227,9 @@ def _hidden(person: Person) -> plots.Curve:
         obs[1:, :, OPENING.start] = OPENING_SCALE * np.sin(np.radians(degrees))[:, None]
         obs[..., 11] = 10.0  # the laptop, 5 m away
         value = person.liking(obs, np.zeros((len(obs), 2, 5)))[:, 0]
-        return (value[1:] - value[0]) / TEMPERATURE / plots.DT
+        return (value[1:] - value[0]) / TEMPERATURE / DT
 
     return liking
-
-
-def _questions(questions: list[Asked]) -> Iterator[str]:
-    yield (
-        "<p>Both clips of a question start alike and show the same seconds, seen from above: dot to disc is the cup's way, "
-        "red needles point where it leans. The frame marks the clip that was called better. Room is the least distance of "
-        "the cup's centre from the laptop's outline. The last column is the chance that this answer would be given, as "
-        "the reward stands now.</p>"
-    )
-    uneven = sum(len({len(segment.act) for segment in q.query.segments}) > 1 for q in questions)
-    if uneven:
-        yield note(
-            f"In {uneven} questions the clips differ in length: a longer clip adds up more of everything, so their answers "
-            "say less than they seem to."
-        )
-    number = 0
-    for index, of_round in groupby(questions, lambda q: q.round):
-        rows = []
-        for q in of_round:
-            number += 1
-            rows.append(_question(q, number))
-        header = ("", "clip 1", "clip 2", "differ in", "answer", "expected now")
-        title = f"Round {index + 1}<small class='muted'>questions {number - len(rows) + 1} to {number}</small>"
-        yield details(title, table(header, rows), shown=index == 0)
-
-
-def _question(q: Asked, number: int) -> tuple[str, ...]:
-    clips = []
-    for k, segment in enumerate(q.query.segments):
-        degrees, room = tilt_and_room(segment)
-        where = f"{100 * room:.0f} cm room" if room > 0 else f"{-100 * room:.0f} cm inside"
-        drawing = plots.sketch(segment, q.better == k)
-        clips.append(f'<div class="clip">{drawing}<span>tilt {degrees:.0f}°<br>{where}</span></div>')
-    answer = _told(q.value) + (f"<small>revised {q.revised}×</small>" if q.revised else "")
-    return str(number), *clips, q.differs, answer, _expected(q)
-
-
-def _told(value: Value | None) -> str:
-    match value:
-        case None:
-            return "none yet"
-        case Skip():
-            return "cannot tell"
-        case Compare(first=first):
-            return "equal" if first == 0.5 else f"clip {1 if first > 0.5 else 2}"
-    return "–"
-
-
-def _expected(q: Asked) -> str:
-    """The chance of the answer that was given; of clip 1 where there is no such answer."""
-    chance, of = (q.probability, " for 1") if q.better is None else (abs(q.better - q.probability), "")
-    return f'<span class="bar"><i style="width:{chance:.0%}"></i></span>{chance:.0%}{of}'
-
-
-def _budget(run: Finished, questions: list[Asked]) -> Iterator[str]:
-    budget = Budget(**run.result["budget"])
-    decided = [q for q in questions if q.better is not None]
-    agree = sum(abs(q.better - q.probability) > 0.5 for q in decided if q.better is not None)
-    pairs = [
-        ("asked", f"{budget.asked}"),
-        ("answered", f"{budget.answered}"),
-        ("skipped", f"{budget.skipped}"),
-        ("ties", f"{budget.ties}"),
-        ("duplicates", f"{budget.duplicates}"),
-        ("revised", f"{budget.revised}"),
-        ("as the reward now expects", f"{agree} of {len(decided)}"),
-    ]
-    if not run.settings.ask:
-        person = PEOPLE[run.settings.person]
-        values = [[person.utility(segment) for segment in q.query.segments] for q in decided]
-        slips = sum(int(v[0] < v[1]) != q.better for q, v in zip(decided, values, strict=True))
-        kind = "coin tosses against" if run.settings.coin else "slips and doubts: against"
-        pairs.append((f"{kind} the person's own liking", f"{slips} of {len(decided)}; no learner is told which"))
-    yield facts(pairs)
 
 
 def _prior(run: Finished) -> Iterator[str]:
@@ -317,8 +238,8 @@ def _prior(run: Finished) -> Iterator[str]:
         return
     yield (
         "<p>This is prior knowledge, put in by hand. The reward is a sum of the parts named here, all computed from "
-        "observation and action, and questions take turns about place and tilt. How much each part matters, and in which "
-        "direction, comes from the answers alone. A wish about anything else cannot be learned by this reward.</p>"
+        "observation and action, and questions take turns about place and tilt. How much each part matters, and in "
+        "which direction, comes from the answers alone. A wish about anything else cannot be learned here.</p>"
     )
     sizes = {name: columns.stop - columns.start for name, columns in FEATURES.groups.items()}
     rows = [(f"<b>{name}</b>", MAY_LOOK_AT[name], str(size)) for name, size in sizes.items()]
@@ -329,7 +250,7 @@ def _time(run: Finished) -> Iterator[str]:
     seconds, steps = run.result["seconds"], run.rows[-1]["steps"]
     yield facts(
         [
-            ("from the first question to the kept policy", f"{seconds:.0f} s, interruptions left out"),
+            ("from the start to the kept policy", f"{seconds:.0f} s, interruptions left out"),
             ("rounds", f"{len(run.rows)}"),
             ("training", f"{steps:,} steps, {steps // HORIZON:,} episodes, {steps / HORIZON * 4 / 3600:.1f} h of arm"),
             ("overall", f"{steps / seconds:,.0f} steps per second, questions and reward fits included"),

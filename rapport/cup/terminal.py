@@ -30,8 +30,8 @@ def asker(
     read: Callable[[str], str] = input,
     render: Callable[[Sequence[Query], Path], Mapping[str, Path]] = render_questions,
 ) -> Ask:
-    """Asks on stdin; every answer is on disk before the next question. q, or the end of stdin, raises KeyboardInterrupt:
-    the run resumes."""
+    """Asks on stdin; every answer is on disk before the next question. q, or the end of stdin, raises
+    KeyboardInterrupt: the run resumes."""
 
     def ask(batch: Sequence[Query]) -> None:
         quiet()

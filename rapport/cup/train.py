@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from embodied.additive import Additive
 from embodied.episodes import Episodes
 from embodied.loop import Ask, Round, RoundReport, preference_loop
-from embodied.records import Array, Query
+from embodied.records import Query
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 from rapport.cup import pools
@@ -35,7 +35,7 @@ class Settings:
 
     seed: int = 0
     person: str = "careful"
-    answers: int = 100
+    answers: int = 60
     reward: Literal["learned", "true", "none"] = "learned"
     coin: bool = False
     ask: bool = False
@@ -168,8 +168,3 @@ def train(
         agent.finish()
         before, after = look(agent.pretrained, settings.held_out), look(None, settings.held_out)
     return Trained(agent, reward, before, after, [rows[i] for i in sorted(rows)])
-
-
-def utilities(agent: CupAgent, reward: Additive, obs: Array, act: Array) -> Array:
-    """Learned utility of whole episodes, [N, T, 26], [N, T, 5] -> [N], in the unit in which the policy was paid."""
-    return agent.per_unit * reward.value(step_features(obs.astype(float), act.astype(float)).sum(1))

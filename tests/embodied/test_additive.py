@@ -8,18 +8,17 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from embodied.additive import (
-    NODE_WEIGHTS,
     NODES,
     Additive,
     Features,
     Prior,
     Turn,
-    entropy,
     greedy_information,
     laplace,
     likelihood,
 )
 from embodied.feedback import Feedback, Segments
+from embodied.queries import entropy
 
 LAPSE = 0.1
 
@@ -137,8 +136,13 @@ def test_draws_have_the_posteriors_spread():
     np.testing.assert_allclose(gap.var(0), np.einsum("nd,de,ne->n", x, model.posterior.cov, x), rtol=0.1)
 
 
-def test_quadrature_integrates_a_gaussian():
-    np.testing.assert_allclose([NODE_WEIGHTS @ NODES**k for k in range(5)], [1, 0, 1, 0, 3], atol=1e-9)
+@pytest.mark.parametrize("sd", [0.1, 1.0, 5.0, 50.0])
+def test_the_nodes_integrate_the_likelihood_however_wide_the_posterior_is(sd):
+    points = np.linspace(-8, 8, 200_001)
+    weights = np.exp(-(points**2) / 2)
+    for mean in (0.0, 0.7 * sd, -2 * sd):
+        exact = weights @ likelihood(mean + sd * points, LAPSE)[0] / weights.sum()
+        assert abs(likelihood(mean + sd * NODES, LAPSE)[0].mean() - exact) < 0.003
 
 
 def test_first_pick_has_the_most_information_by_plain_sampling():
@@ -147,7 +151,7 @@ def test_first_pick_has_the_most_information_by_plain_sampling():
     x = np.random.default_rng(1).normal(size=(12, 3)) * np.linspace(0.1, 3, 12)[:, None]
     weights = np.random.default_rng(2).multivariate_normal(model.posterior.mean, model.posterior.cov, 200_000)
     p, _ = likelihood(x @ weights.T, model.lapse)
-    gain = entropy(p.mean(1)) - entropy(p).mean(1)
+    gain = entropy(p.mean(1), 1 - p.mean(1)) - entropy(p, 1 - p).mean(1)
     pick = greedy_information(model, x, [Turn("", np.ones(12, bool))], np.arange(12))[0]
     assert gain[pick] > gain.max() - 2e-3
 

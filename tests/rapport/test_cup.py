@@ -158,3 +158,12 @@ def test_a_person_judges_a_segment_the_task_included():
     without = float(people.CAREFUL.liking(obs, np.zeros((3, 5))).sum())
     arrived = 0.2 * np.exp(-((np.array([0.3, 0.2, 0.1]) / 0.06) ** 2)).sum()
     assert abs(people.CAREFUL.utility(segment) - without - 10 * 0.2 - arrived) < 1e-9
+
+
+@pytest.mark.parametrize("name", people.PEOPLE)
+def test_the_true_reward_of_single_steps(name):
+    obs = np.zeros((3, 26))
+    obs[:, 11] = 10.0  # the laptop is far away
+    obs[1, 3] = 1.5 * np.sin(np.radians(40))
+    reward = people.TrueReward(people.PEOPLE[name]).reward(obs, np.zeros((3, 5)))
+    assert reward.shape == (3,) and reward[1] - reward[0] == pytest.approx(-1)
