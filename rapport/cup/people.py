@@ -61,7 +61,7 @@ def _careful(obs: Array, act: Array) -> Array:
 
 def _short(obs: Array, act: Array) -> Array:
     walked = np.linalg.norm(decode(obs)["velocity"], axis=-1) * DT
-    return -_spill(obs) - 20 * walked - 0.1 * _jerk(obs, act)
+    return -_spill(obs) - 40 * walked - 0.1 * _jerk(obs, act)
 
 
 def clear_of_laptop(obs: Array) -> Array:
@@ -80,9 +80,9 @@ def upright(obs: Array) -> Array:
 
 
 def short_way(obs: Array) -> Array:
-    """The path at most 15 % longer than the straight line from the start to the goal."""
+    """The path at most 20 % longer than the straight line from the start to the goal."""
     straight = np.linalg.norm(decode(obs[..., 0, :])["goal_offset"], axis=-1)
-    return path(obs).sum(-1) <= 1.15 * straight
+    return path(obs).sum(-1) <= 1.2 * straight
 
 
 @dataclass(frozen=True)
