@@ -15,10 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-import envs
 from envs.arm import CupArms
-
-assert envs.__rapport__
 
 
 def rate(env: Any, actions: np.ndarray, steps: int) -> float:

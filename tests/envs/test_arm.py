@@ -6,7 +6,6 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import envs
 from envs.arm import HORIZON, CupArm, CupArms, Layouts, decode, draw
 from envs.arm_control import JOINT_SPEED, RADIUS_GUARD, TILT_GUARD, Z_GUARD
 from envs.arm_model import REST
@@ -231,7 +230,6 @@ def test_an_episode_ends_as_terminated_and_shows_its_last_observation():
 
 
 def test_the_single_arm_passes_gymnasiums_checks():
-    assert envs.__rapport__
     env = gymnasium.make("rapport/CupArm-v0")
     check_env(env.unwrapped, skip_render_check=True)
     obs, _ = env.reset(seed=0)
