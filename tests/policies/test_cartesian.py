@@ -9,28 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs import arm_control, arm_model
+from envs import arm_model
 from envs.arm import CupArms
 from policies.cartesian import Cartesian
+from rapport.cup.handover import cartesian
 
-AXIS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
-STEP = Cartesian(
-    offsets=tuple((0.0, 0.0, offset) for offset in arm_model.OFFSETS),
-    axes=tuple(AXIS[name] for name in arm_model.AXES),
-    tool=(0.0, 0.0, arm_model.GRIP),
-    pointing=(-1.0, 0.0, 0.0),
-    rest=tuple(arm_model.REST.tolist()),
-    pull=(0.0, *[arm_control.NULL_GAIN] * 6),
-    speed=arm_control.SPEED,
-    turn=arm_control.TURN,
-    joint_speed=arm_control.JOINT_SPEED,
-    damping=arm_control.DAMPING,
-    z=arm_control.Z_GUARD,
-    radius=arm_control.RADIUS_GUARD,
-    tilt=arm_control.TILT_GUARD,
-    give=arm_control.RETURN,
-    rate=1 / arm_control.DT,
-)
+STEP = cartesian()  # the main job's
 
 
 def walk(arms, rng, steps, scale):
