@@ -98,7 +98,8 @@ def test_a_full_disk_stops_a_run_in_a_sentence_and_it_goes_on_afterwards(tiny_re
     code = (
         "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from pathlib import Path\nfrom rapport.cup.agent import Recipe\nfrom rapport.cup.train import Settings, train\n"
+        "from pathlib import Path; from rapport.cup.agent import Recipe\n"
+        "from rapport.cup.train import Settings, train\n"
         f"train({settings!r}, Path(sys.argv[1]))"
     )
     limited = subprocess.run(
