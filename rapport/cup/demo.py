@@ -105,13 +105,12 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     if settings.ask:
         ask = lambda store: asker(store, folder / "questions", bar.clear)  # noqa: E731
     with bar:
-        trained = train(settings, folder, ask=ask, progress=bar.update, told=told)
+        trained = train(settings, folder, ask=ask, progress=bar.update, told=told, doing=bar.set_description_str)
     hand_over(folder / "pretrained", trained.agent.pretrained, "none: it imitates a hurried carrier")
     hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings))
-    budget = next((row["budget"] for row in reversed(trained.rows) if "budget" in row), None)
     result = {
-        "answers": budget["answered"] if budget else 0,
-        "budget": budget,
+        "answers": trained.budget.answered if trained.budget else 0,
+        "budget": asdict(trained.budget) if trained.budget else None,
         "before": asdict(trained.before),
         "after": asdict(trained.after),
         "seconds": round(clock.save(), 1),

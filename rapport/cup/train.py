@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from embodied.additive import Additive
 from embodied.episodes import Episodes
+from embodied.feedback import Budget, feedback
 from embodied.loop import Ask, Round, RoundReport, preference_loop
 from embodied.records import Query
 from embodied.store import Store
@@ -71,6 +72,7 @@ class Trained:
     before: Measured
     after: Measured
     rows: list[dict[str, Any]]
+    budget: Budget | None
 
 
 def simulated(store: Store, person: Person, seed: int, coin: bool) -> Ask:
@@ -111,8 +113,10 @@ def train(
     ask: Callable[[Store], Ask] | None = None,
     progress: Callable[[int], object] = lambda n: None,
     told: Callable[[dict[str, Any]], object] = lambda row: None,
+    doing: Callable[[str], object] = lambda what: None,
 ) -> Trained:
-    """Runs what `folder` has not finished of the run and measures it; `told` gets one row per round.
+    """Runs what `folder` has not finished of the run and measures it; `told` gets one row per round,
+    `progress` the environment steps as they are trained, and `doing` what takes more than a moment.
 
     The rows are for the eyes of whoever looks on: nothing is ever chosen by what is measured on held-out layouts.
     """
@@ -120,6 +124,7 @@ def train(
     person = PEOPLE[settings.person]
     with run_folder(folder, asdict(settings)), open_store(folder) as (store, episodes):
         step = TrueReward(person).step if settings.reward == "true" else step_features
+        doing("learning to hurry")
         agent = CupAgent(settings.recipe, settings.seed, step=step, progress=progress)
         reward = Additive(FEATURES, PRIOR)
         rng = np.random.default_rng([settings.seed, 1])
@@ -128,6 +133,15 @@ def train(
             agent.propose(0, np.random.default_rng([settings.seed, 2]))
             agent.reward_changed(TrueReward(person))
         layouts = held_out(settings.seed, settings.held_out)
+
+        def announced(what: str, call: Callable[..., Any], then: str = "") -> Callable[..., Any]:
+            def wrapped(*args: Any) -> Any:
+                doing(what)
+                result = call(*args)
+                doing(then or what)
+                return result
+
+            return wrapped
 
         def look(snapshot: Any, n: int) -> Measured:
             return measure(person, agent.roll_out(layouts[:n], snapshot))
@@ -155,8 +169,8 @@ def train(
                 agent,
                 reward,
                 rounds=settings.rounds(),
-                propose=proposer(agent, reward, episodes),
-                ask=asking,
+                propose=announced("choosing questions", proposer(agent, reward, episodes)),
+                ask=announced("asking", asking, then="training"),
                 store=store,
                 folder=folder / "checkpoints",
                 rng=rng,
@@ -165,6 +179,10 @@ def train(
             for index in range(len(settings.rounds())):
                 if index not in rows:  # killed between a checkpoint and its row
                     note(index, None)
+        doing("choosing the policy")
         agent.finish()
+        doing("measuring")
         before, after = look(agent.pretrained, settings.held_out), look(None, settings.held_out)
-    return Trained(agent, reward, before, after, [rows[i] for i in sorted(rows)])
+        answers = store.answers()
+        budget = feedback(answers, store.queries())[1] if answers else None
+    return Trained(agent, reward, before, after, [rows[i] for i in sorted(rows)], budget)
