@@ -19,12 +19,13 @@ _NAMES = {
     "feedback": "Budget Feedback Segments all_pairs stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",
-    "losses": "Loss LossError LossReport PairLoss bt_ties check_loss hinge logistic pairwise plackett_luce square",
+    "losses": "Loss LossError LossReport PairLoss as_loss bt_ties check_loss hinge logistic pairwise plackett_luce "
+    "square",
     "label_models": "LabelModel as_given smooth unbias",
     "fit": "FitReport Objective imitate plus ranking",
     "policy": "Policy",
     "networks": "RewardEnsemble",
-    "additive": "Additive Features Prior",
+    "additive": "Additive Features Posterior Prior Turn greedy_information",
     "queries": "Select disagreement information_gain uniform",
     "teachers": "Teacher Utility answer noisy oracle",
     "loop": "Agent RewardModel Round RoundReport preference_loop",

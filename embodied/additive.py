@@ -66,6 +66,13 @@ class Prior:
     default: Mapping[str, float]
     penalty: float = 0.25
 
+    def __post_init__(self) -> None:
+        for name, value in self.default.items():
+            if value not in self.grid.get(name, ()):
+                raise ValueError(
+                    f"The default {value} of scale {name!r} is not on its grid {self.grid.get(name, ())}: add it."
+                )
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -135,6 +142,8 @@ class Additive:
     """
 
     def __init__(self, features: Features, prior: Prior, *, lapse: float = 0.1) -> None:
+        if not 0 < lapse < 1:
+            raise ValueError(f"lapse is {lapse}: give a share of random answers above 0 and below 1.")
         self.features, self.prior, self.lapse = features, prior, lapse
         self.scales = dict(prior.default)
         covariance = prior.covariance(self.scales)
@@ -150,6 +159,12 @@ class Additive:
 
     def fit(self, feedback: Feedback, rng: np.random.Generator | None = None) -> dict[str, float]:
         """Refit on all pairs; scales by coordinate search on the evidence, from the last fit's. Deterministic."""
+        low, high = float(feedback.target.min()), float(feedback.target.max())
+        if feedback.target.shape[1] != 2 or low < 0 or high > 1:
+            raise ValueError(
+                f"The additive reward learns from pairs with targets in [0, 1], and these are "
+                f"{feedback.target.shape[1]} alternatives with targets from {low:g} to {high:g}: expand with all_pairs."
+            )
         total = self.features.total(feedback.segments)
         x = total[:, 0] - total[:, 1]
         target, weight = feedback.target[:, 0].double().numpy(), feedback.weight.double().numpy()
@@ -172,7 +187,10 @@ class Additive:
                             best, self.posterior, self.scales = value, posterior, trial
             if self.scales == before:
                 break
-        agreement = np.mean((x @ self.posterior.mean > 0) == (target > 0.5))
+        decided = target != 0.5
+        agreement = (
+            np.mean((x @ self.posterior.mean > 0)[decided] == (target > 0.5)[decided]) if decided.any() else np.nan
+        )
         return {"evidence": best, "agreement": float(agreement), **{f"scale_{k}": v for k, v in self.scales.items()}}
 
     def reward(self, obs: Array, act: Array) -> Array:
@@ -183,6 +201,11 @@ class Additive:
         """Mean utility of feature sums [..., D] -> [...], without the nuisance groups."""
         utility: Array = totals @ (self.posterior.mean * self.in_reward)
         return utility
+
+    def probability(self, x: Array) -> Array:
+        """P(first better) for feature differences `x [N, D]` at each of the posterior's quantiles, [200, N]."""
+        sd = np.sqrt(np.maximum(np.einsum("nd,de,ne->n", x, self.posterior.cov, x), 0))
+        return likelihood(x @ self.posterior.mean + NODES[:, None] * sd, self.lapse)[0]
 
     def utilities(self, segments: Segments, rng: np.random.Generator, samples: int = 48) -> Array:
         """Utility of every segment under draws from the posterior, [samples, B, K]."""
@@ -212,16 +235,13 @@ class Turn:
     allowed: Array
 
 
-def greedy_information(
-    model: Additive, x: Array, turns: Sequence[Turn], exclusive: Array, taken: set[int] | None = None
-) -> list[int]:
+def greedy_information(model: Additive, x: Array, turns: Sequence[Turn], exclusive: Array) -> list[int]:
     """One question per turn by expected information, the posterior's covariance updated after each pick.
 
     Args:
         x: feature differences (first - second) of the candidates [N, D].
         turns: whose information is multiplied by the share of the turn's group in the pair's predictive variance.
         exclusive: an integer label [N]; at most one candidate of a label is chosen.
-        taken: labels that are spent already.
 
     Expected information about the weights as in BALD (Houlsby et al., 2011, arXiv 1112.5745), over the
     quantiles of the pair's predictive Gaussian. Raises ValueError when a turn has no candidate left.
@@ -234,7 +254,7 @@ def greedy_information(
     for name, where in model.features.groups.items():
         columns[name][where] = True
     cov = model.posterior.cov.copy()
-    spent, chosen = set(taken or ()), list[int]()
+    spent, chosen = set[int](), list[int]()
     for turn in turns:
         variance = np.maximum(np.einsum("nd,nd->n", xs, x), 1e-12)
         p, _ = likelihood(mean + NODES[:, None] * np.sqrt(variance), model.lapse)

@@ -24,6 +24,11 @@ def ranking(scorer: Scorer, loss: Loss, label_model: LabelModel = as_given) -> O
     def objective(feedback: Feedback) -> Tensor:
         score = scorer(feedback.segments)
         losses = loss(score, label_model(loss, score.detach(), feedback))
+        if losses.shape != score.shape[:-1]:
+            raise ValueError(
+                f"the loss gave {list(losses.shape)} for scores {list(score.shape)}; it must give one number per row, "
+                f"{list(score.shape[:-1])}: make a loss of f(better, worse) with pairwise(f)"
+            )
         return losses.reshape(-1, len(feedback)).sum(0)
 
     return objective

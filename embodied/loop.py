@@ -50,6 +50,18 @@ class Round:
     steps: int
 
 
+class _Given:
+    """Whether the agent has been given the reward yet: until somebody answers it has not."""
+
+    reward = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"reward": self.reward}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.reward = bool(state["reward"])
+
+
 @dataclass(frozen=True)
 class RoundReport:
     """What one round did: `budget` counts all answers so far, `metrics` are the reward's and the agent's."""
@@ -77,9 +89,10 @@ def preference_loop(
     `parts` are further things with a state that propose or ask change. Killed at any instant and started again, the
     result equals the uninterrupted run bit for bit on CPU. Raises what the store, the checkpoint and `feedback` raise.
     """
-    everything: dict[str, Any] = dict(agent=agent, reward=reward, rng=rng, **parts)
+    given = _Given()
+    everything: dict[str, Any] = dict(agent=agent, reward=reward, rng=rng, given=given, **parts)
     done = checkpoint.load(folder, **everything)
-    if done:
+    if given.reward:
         agent.reward_changed(reward)
     for index in range(done, len(rounds)):
         metrics: dict[str, float] = {}
@@ -90,11 +103,12 @@ def preference_loop(
             ask([query for query in queries if query.id not in answered])
         upto = store.log_cursor(consumer, index, store.last_seq())
         answers, asked = store.answers(upto=upto), store.queries()
-        budget = Budget(len(asked), 0, 0, 0, 0, 0)
+        budget = Budget(asked=len(asked))
         if answers:
             data, budget = feedback(answers, asked)
             if len(data):
                 metrics |= reward.fit(data, rng)
+                given.reward = True
                 agent.reward_changed(reward)
         metrics |= agent.advance(rounds[index].steps)
         checkpoint.save(folder, index + 1, **everything)

@@ -128,11 +128,7 @@ def check_loss(loss: Loss | PairLoss) -> LossReport:
     differences, or one that does not pull a confidently wrong pair apart. The rest is reported, not judged.
     """
     score = torch.linspace(-2, 2, 10, dtype=torch.float64).reshape(5, 2).roll(1, 0) + 0.0137
-    value = loss(score, torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(5, 2))
-    if not isinstance(value, Tensor):
-        raise LossError(f"shape: the loss returned a {type(value).__name__}; return a tensor, one number per pair")
-    if value.shape == score.shape:  # elementwise in both arguments: a pair loss
-        loss = pairwise(loss)
+    loss = as_loss(loss)
     _check_shape(loss, score)
     _check_finite(loss)
     _check_gradient(loss, score)
@@ -150,6 +146,15 @@ def check_loss(loss: Loss | PairLoss) -> LossReport:
         shift_invariant=torch.allclose(loss(score + 1.7, target), base, rtol=1e-9, atol=1e-9),
         swap_symmetric=torch.allclose(loss(score.flip(-1), target.flip(-1)), base, rtol=1e-12, atol=1e-12),
     )
+
+
+def as_loss(loss: Loss | PairLoss) -> Loss:
+    """A pair loss as the `Loss` that `pairwise` makes of it; a Loss as it is. Raises LossError for what is neither."""
+    score = torch.tensor([[0.3, -0.2], [0.1, 0.4], [0.0, 0.6]], dtype=torch.float64)
+    value = loss(score, torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(3, 2))
+    if not isinstance(value, Tensor):
+        raise LossError(f"shape: the loss returned a {type(value).__name__}; return a tensor, one number per pair")
+    return pairwise(loss) if value.shape == score.shape else loss  # elementwise in both arguments: a pair loss
 
 
 def _check_shape(loss: Loss, score: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import leaky_relu
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit, ranking
 from embodied.label_models import LabelModel, as_given
-from embodied.losses import Loss, check_loss, logistic, pairwise
+from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
 from embodied.scores import Return
 
@@ -44,7 +44,7 @@ class RewardEnsemble(nn.Module):
         hidden: tuple[int, ...] = (64, 64),
         bounded: bool = False,
         seed: int = 0,
-        loss: Loss | None = None,
+        loss: Loss | PairLoss | None = None,
         label_model: LabelModel = as_given,
         steps: int = 80,
         batch: int = 64,
@@ -57,7 +57,7 @@ class RewardEnsemble(nn.Module):
                 f"sizes obs {obs_size}, act {act_size}, members {members}, hidden {hidden}; give at least 1 of each"
             )
         self.sizes, self.obs_size, self.members, self.bounded = sizes, obs_size, members, bounded
-        self.loss = pairwise(logistic) if loss is None else loss
+        self.loss = as_loss(logistic if loss is None else loss)
         check_loss(self.loss)
         self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
         draw = torch.Generator().manual_seed(seed)

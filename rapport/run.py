@@ -41,13 +41,7 @@ def run_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     """
     config = folder / "config.json"
     wanted = json.loads(json.dumps(settings))
-    if folder.exists() and not config.exists() and any(p.name != "lock" for p in folder.iterdir()):
-        raise RunError(f"{folder} holds files, and no run of ours (no config.json): choose another folder with --out.")
-    if config.exists():
-        found = read_json(config)
-        if different := [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]:
-            told = "; ".join(f"{k} is {found.get(k)!r} there and {wanted.get(k)!r} here" for k in different[:3])
-            raise RunError(f"{folder} was made with other settings ({told}): choose another folder with --out.")
+    _check(folder, config, wanted)  # before anything is written
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
@@ -59,11 +53,25 @@ def run_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
         os.close(lock)
         raise RunError(f"{folder} is in use by another process: wait for it, or choose another folder.") from None
     try:
+        _check(folder, config, wanted)  # again, now that nobody else can write
         if not config.exists():
             write_json(config, wanted)
         yield folder
     finally:
         os.close(lock)
+
+
+def _check(folder: Path, config: Path, wanted: Mapping[str, Any]) -> None:
+    if config.exists():
+        found = read_json(config)
+        if different := [k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k)]:
+            told = "; ".join(f"{k} is {found.get(k)!r} there and {wanted.get(k)!r} here" for k in different[:3])
+            raise RunError(f"{folder} was made with other settings ({told}): choose another folder with --out.")
+        return
+    # A kill while config.json was written leaves its temporary file.
+    strange = [p for p in folder.glob("*") if p.name != "lock" and not p.name.startswith(".config.json.")]
+    if strange:
+        raise RunError(f"{folder} holds {strange[0].name}, and no run of ours: choose another folder with --out.")
 
 
 def read_json(path: Path) -> Any:

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from embodied.additive import Additive
 from embodied.episodes import Episode, Episodes, cut
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit, imitate
 from embodied.loop import Round
 from embodied.records import Array, Query
-from envs.arm import HORIZON, CupArms, Layouts, draw
+from envs.arm import DT, HORIZON, VELOCITY, CupArms, Layouts, draw
 from envs.carriers import hurried
 from policies.sb3 import Rollout, Sb3
 from rapport.cup import pools
@@ -96,7 +97,7 @@ def cloned_from_haste(agent: Sb3, envs: CupArms, recipe: Recipe, rng: np.random.
             act = carry(obs)
             obs_all.append(obs)
             act_all.append(act)
-            slow = 0.92 * slow + np.sqrt(1 - 0.92**2) * rng.standard_normal(slow.shape)
+            slow = pools.slowly(slow, rng)
             obs, *_ = envs.step(np.clip(act + 0.3 * slow, -1, 1))
     obs_b = torch.as_tensor(np.concatenate(obs_all), dtype=torch.float32)[:, None, None]
     act_b = torch.as_tensor(np.concatenate(act_all), dtype=torch.float32)[:, None, None]
@@ -162,8 +163,7 @@ class CupAgent:
 
     def steps_of(self, index: int) -> int:
         """Environment steps trained by the end of round `index`."""
-        rounds = self.recipe.schedule(self.recipe.total_updates)
-        return sum(r.steps for r in rounds[: index + 1])
+        return sum(r.steps for r in self.recipe.schedule(0)[: index + 1])
 
     def propose(self, index: int, rng: np.random.Generator) -> tuple[pools.Rollouts, Array]:
         """A pool of varied clips of the present policy; each layout's kind: 0 factorial, 1 local, 2 versions."""
@@ -220,7 +220,7 @@ class CupAgent:
             self.update += 1
             self.sb3.learning_rate = self._rate()
             self._set_reward()
-            if last_round and (self.update - first) % 10 == 0:
+            if last_round and ((self.update - first) % 10 == 0 or self.update == self.recipe.total_updates):
                 self.late.append(self.sb3.snapshot())
             self.progress(rollout.steps)
 
@@ -243,7 +243,7 @@ class CupAgent:
 
         def total(obs: Array, act: Array, own: Array) -> Array:
             learned = 0.0 if reward is None else per_unit * reward.reward(obs.astype(float), act.astype(float))
-            walked = path_cost * np.linalg.norm(obs[:, 5:8], axis=-1) / 20
+            walked = path_cost * np.linalg.norm(obs[:, VELOCITY], axis=-1) * DT
             return self.SCALE * (weight * own - walked + learned)
 
         self.sb3.reward_changed(total)
@@ -253,11 +253,11 @@ class CupAgent:
 
         Behaviour is not monotone between rounds, so never keep a policy without having tried it.
         """
-        choices = [*self.past[-4:-1], *self.late, self.past[-1]]
+        if self.reward is None:
+            return self.past[-1]
+        choices = [*self.past[-4:-1], *self.late]
         tried = [self.roll_out(self.own_layouts, s) for s in choices]
         success = np.array([t.success.mean() for t in tried])
-        if self.reward is None:
-            return choices[-1]  # the present policy
         value = np.array([self.reward.value(self._totals(t)).mean() for t in tried])
         good = success >= min(self.SUCCESS, success.max())
         best = int(np.argmax(np.where(good, value, -np.inf)))
@@ -280,7 +280,7 @@ class CupAgent:
         self.sb3.load_state_dict(state["sb3"])
         self.pretrained, self.past, self.late = state["pretrained"], list(state["past"]), list(state["late"])
         self.weight, self.update = float(state["weight"]), int(state["update"])
-        self.totals, self.first_total = np.asarray(state["totals"]), state["first_total"]
+        self.totals, self.first_total = state["totals"], state["first_total"]
 
     def fingerprint(self) -> str:
         return f"cup agent, {self.sb3.fingerprint()}"
@@ -309,6 +309,19 @@ def queries(
         )
         for j, pair in enumerate(chosen)
     ]
+
+
+def proposer(agent: CupAgent, reward: Additive, episodes: Episodes) -> Callable[..., list[Query]]:
+    """Clips of a round's pool, paired so that the answers say most about the reward."""
+
+    def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
+        pool, kind = agent.propose(index, rng)
+        c = pools.candidates(rng, len(kind))
+        x = pools.differences(pool, c)
+        chosen = pools.choose_later(reward, x, c, kind, k) if kind.any() else pools.choose_first(reward, x, c, k)
+        return queries(pool, c, chosen, index, episodes)
+
+    return propose
 
 
 def held_out(seed: int, n: int) -> Layouts:

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
-from embodied.additive import Additive, likelihood
+from embodied.additive import Additive
 from embodied.feedback import stack
 from embodied.records import Answer, Array, Compare, Query, Segment, Value
 from embodied.store import Store
 from envs.arm import decode
 from rapport.cup import people
 
-QUANTILES = ndtri((np.arange(1000) + 0.5) / 1000)  # of a Gaussian; quadrature would ripple where it is wide
 SAME_PATH = 0.02  # m of mean distance; clips nearer than that show one path
 SAME_POSTURE = 5.0  # degrees of mean angle between the cups' openings
 
@@ -67,8 +65,7 @@ def all_asked(store: Store, reward: Additive) -> list[Asked]:
         return []
     totals = reward.features.total(stack(queries))
     x = totals[:, 0] - totals[:, 1]
-    mean, sd = x @ reward.posterior.mean, np.sqrt(np.einsum("nd,de,ne->n", x, reward.posterior.cov, x))
-    p = likelihood(mean + QUANTILES[:, None] * sd, reward.lapse)[0].mean(0)
+    p = reward.probability(x).mean(0)
     parts = {name: x[:, columns] @ reward.posterior.mean[columns] for name, columns in reward.features.groups.items()}
     answers: dict[str, list[Answer]] = {}
     for answer in store.answers():

@@ -15,6 +15,9 @@ import torch
 from tqdm import tqdm
 
 from embodied import checkpoint
+from embodied.feedback import Budget
+from envs.arm_render import RenderError
+from rapport.cup.agent import CupAgent
 from rapport.cup.clips import render_before_after
 from rapport.cup.handover import hand_over
 from rapport.cup.measure import Measured
@@ -59,27 +62,35 @@ def demo(options: Demo) -> int:
     folder = options.out or default_folder(settings)
     if settings.ask:
         need_clips()
-    finished = folder / "result.json"
-    if finished.exists():
-        with run_folder(folder, asdict(settings)):
+    with run_folder(folder, asdict(settings)):
+        finished = folder / "result.json"
+        if finished.exists():
             result = read_json(finished)
-        say(f"{folder} finished on {result['finished']}, and this is what it found; --out elsewhere makes a new run.")
-    else:
-        result = run(settings, folder)
-    if options.clips and not (folder / "clips").exists():
-        render_before_after(folder)
-    with working("writing the report"):
-        from rapport.cup.report import write_report
+            say(f"{folder} finished on {result['finished']}: this is what it found. Another --out makes a new run.")
+        else:
+            result = run(settings, folder)
+        if options.clips and not (folder / "clips").exists():
+            draw_clips(folder)
+        with working("writing the report"):
+            from rapport.cup.report import write_report
 
-        report = write_report(folder)
+            report = write_report(folder)
     verdict(settings, result, report)
     if options.json:
         print(json.dumps(summary(result)))
     return 0
 
 
+def draw_clips(folder: Path) -> None:
+    """A picture that cannot be drawn stops nothing: the result does not depend on it."""
+    try:
+        render_before_after(folder)
+    except (RenderError, OSError) as error:
+        say(f"The clips could not be drawn, and the rest goes on: {str(error).strip().splitlines()[-1]}")
+
+
 def run(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Trains what is left to train, exports the kept policy and writes result.json."""
+    """In a folder opened by `run_folder`: trains what is left, exports the kept policy, writes result.json."""
     clock = Clock(folder / "seconds.json")
     total = sum(r.steps for r in settings.rounds())
     done = checkpoint.latest(folder / "checkpoints") or 0
@@ -107,10 +118,10 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
     with bar:
         trained = train(settings, folder, ask=ask, progress=bar.update, told=told, doing=bar.set_description_str)
     hand_over(folder / "pretrained", trained.agent.pretrained, "none: it imitates a hurried carrier")
-    hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings))
+    hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings, trained.budget))
     result = {
-        "answers": trained.budget.answered if trained.budget else 0,
-        "budget": asdict(trained.budget) if trained.budget else None,
+        "answers": trained.budget.answered,
+        "budget": asdict(trained.budget),
         "before": asdict(trained.before),
         "after": asdict(trained.after),
         "seconds": round(clock.save(), 1),
@@ -124,7 +135,7 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
 def verdict(settings: Settings, result: dict[str, Any], report: Path) -> None:
     person = PEOPLE[settings.person]
     before, after = (Measured(**result[k]) for k in ("before", "after"))
-    print(f"\n{person.name.capitalize()} wants {person.wants}. {after.episodes} layouts never seen in training:")
+    print(f"\n{after.episodes} layouts never seen in training. {whose(settings)}")
     print(f"{'':24}{'before':>8}{'after':>8}   95 %")
     rows = [("wishes met", before.wishes, after.wishes), ("task done", before.task, after.task)]
     rows += [(f"  {name}", before.each[name], after.each[name]) for name in person.wishes]
@@ -132,6 +143,14 @@ def verdict(settings: Settings, result: dict[str, Any], report: Path) -> None:
         low, high = after.interval(now)
         print(f"{name:24}{was:>8.1%}{now:>8.1%}   {low:.1%} to {high:.1%}")
     print(f"{result['answers']} answers, {result['seconds']:.0f} s. Look at it: {report}")
+
+
+def whose(settings: Settings) -> str:
+    """Whose wishes are measured: those of a person at the terminal are not known."""
+    person = PEOPLE[settings.person]
+    if settings.ask:
+        return f"What you wish is not known; these are the wishes of {person.name}, who wants {person.wants}:"
+    return f"{person.name.capitalize()} wants {person.wants}:"
 
 
 def say(text: str) -> None:
@@ -170,8 +189,10 @@ def _who(settings: Settings) -> str:
     return f"{whom} {settings.answers} questions" + (", who tosses a coin" if settings.coin else "")
 
 
-def _reward_sentence(settings: Settings) -> str:
+def _reward_sentence(settings: Settings, budget: Budget) -> str:
+    low, high = CupAgent.WEIGHTS
+    own = f"the task, weighted {low:g} to {high:g} by its own success, less {CupAgent.PATH_COST:g} per metre"
     if settings.reward == "none":
-        return "the task alone"
-    source = "the hidden reward" if settings.reward == "true" else f"a reward learned from {settings.answers} answers"
-    return f"the task, and {source}"
+        return own
+    source = "the hidden reward" if settings.reward == "true" else f"a reward learned from {budget.answered} answers"
+    return f"{own}, and {source}"

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from envs.arm_render import GL_INSTALL_LINE, gl
 from rapport.cup.agent import held_out
 from rapport.cup.clips import SHOWN, render_before_after
-from rapport.cup.demo import say
+from rapport.cup.demo import say, whose
 from rapport.cup.features import step_features
 from rapport.cup.finished import Finished, open_finished
 from rapport.cup.measure import Measured, measure
@@ -74,11 +74,10 @@ def _share(seen: Measured, share: float) -> dict[str, float]:
 
 def lines(run: Finished, found: dict[str, Any]) -> list[str]:
     """The table for the eye."""
-    person = PEOPLE[run.settings.person]
     shares = [("every wish", found["wishes"]), *((f"  {name}", share) for name, share in found["each"].items())]
     shares += [("task done", found["task"]), ("wishes and task", found["both"])]
     shares += [("cup's rim clear too", found["whole_cup"])]
-    out = [f"{run.folder}: {person.wants}. {found['episodes']} layouts nothing was chosen by:", ""]
+    out = [f"{run.folder}, {found['episodes']} layouts nothing was chosen by. {whose(run.settings)}", ""]
     out += [f"  {name:22}{s['share']:>7.1%}   95 %: {s['low']:.1%} to {s['high']:.1%}" for name, s in shares]
     out += [f"  {'return of the task':22}{found['task_return']:>7.2f}"]
     if found["learned_utility"] is not None:

@@ -22,6 +22,7 @@ Act = Callable[[Array], Array]
 VARIANTS = 4
 PAIRS = np.array([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
 CLIP = 40
+MEMORY = 0.92  # of slow noise, from one control step to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +168,11 @@ def together(parts: Sequence[Rollouts]) -> Rollouts:
     return Rollouts(**arrays, layouts=layouts)
 
 
+def slowly(noise: Array, rng: np.random.Generator) -> Array:
+    """The next step of a noise of unit variance with about half a second's memory: slow enough to change the path."""
+    return MEMORY * noise + np.sqrt(1 - MEMORY**2) * rng.standard_normal(noise.shape)
+
+
 def roll_out(
     envs: CupArms, layouts: Layouts, policies: Sequence[Act], variation: Variation | None, rng: np.random.Generator
 ) -> Rollouts:
@@ -194,8 +200,7 @@ def roll_out(
             if variation is not None:
                 _vary(action, obs, t, v)
             if noisy:
-                # an AR(1) of unit variance and about half a second's memory: slow enough to change the path
-                slow = 0.92 * slow + np.sqrt(1 - 0.92**2) * rng.standard_normal(slow.shape)
+                slow = slowly(slow, rng)
                 action[:, :3] += v.noise[:, :3] * slow[v.noise_path, :3]
                 action[:, 3:] += v.noise[:, 3:] * slow[v.noise_tilt, 3:]
             action = np.clip(action, -1, 1).astype(np.float32)

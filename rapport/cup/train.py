@@ -15,16 +15,15 @@ from torch.utils.tensorboard import SummaryWriter
 from embodied.additive import Additive
 from embodied.episodes import Episodes
 from embodied.feedback import Budget, feedback
-from embodied.loop import Ask, Round, RoundReport, preference_loop
+from embodied.loop import Ask, Round, preference_loop
 from embodied.records import Query
 from embodied.store import Store
 from embodied.teachers import answer, noisy
-from rapport.cup import pools
-from rapport.cup.agent import CupAgent, Recipe, held_out, queries
+from rapport.cup.agent import CupAgent, Recipe, held_out, proposer
 from rapport.cup.features import FEATURES, PRIOR, step_features
 from rapport.cup.measure import Measured, measure
 from rapport.cup.people import PEOPLE, Person, TrueReward
-from rapport.run import read_json, run_folder, write_json
+from rapport.run import read_json, write_json
 
 FEWEST, MOST = 10, 500
 TEMPERATURE = 2.0  # of the simulated person's doubts: utility that makes the better clip e times as likely
@@ -48,6 +47,10 @@ class Settings:
             raise ValueError(f"The seed is {self.seed}: give a whole number from 0 on.")
         if self.person not in PEOPLE:
             raise ValueError(f"Nobody is called {self.person!r}: ask one of {', '.join(PEOPLE)}.")
+        if self.reward != "learned" and (self.ask or self.coin):
+            raise ValueError(f"With --reward {self.reward} nobody is asked: leave --ask and --coin out.")
+        if self.ask and self.coin:
+            raise ValueError("--ask asks you and --coin tosses a coin: give one of them.")
         if self.reward == "learned" and not FEWEST <= self.answers <= MOST:
             raise ValueError(
                 f"A budget of {self.answers} answers cannot be spent here: give {FEWEST} to {MOST} (the rounds need at "
@@ -72,7 +75,7 @@ class Trained:
     before: Measured
     after: Measured
     rows: list[dict[str, Any]]
-    budget: Budget | None
+    budget: Budget
 
 
 def simulated(store: Store, person: Person, seed: int, coin: bool) -> Ask:
@@ -86,24 +89,17 @@ def simulated(store: Store, person: Person, seed: int, coin: bool) -> Ask:
     return ask
 
 
-def proposer(agent: CupAgent, reward: Additive, episodes: Episodes) -> Callable[..., list[Query]]:
-    """Clips of a round's pool, paired so that the answers say most about the reward."""
-
-    def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
-        pool, kind = agent.propose(index, rng)
-        c = pools.candidates(rng, len(kind))
-        x = pools.differences(pool, c)
-        chosen = pools.choose_later(reward, x, c, kind, k) if kind.any() else pools.choose_first(reward, x, c, k)
-        return queries(pool, c, chosen, index, episodes)
-
-    return propose
-
-
 @contextmanager
 def open_store(folder: Path) -> Iterator[tuple[Store, Episodes]]:
     episodes = Episodes(folder / "episodes")
     with Store(folder / "answers.sqlite", episodes) as store:
         yield store, episodes
+
+
+def budget(store: Store, upto: int | None) -> Budget:
+    """The account of all questions asked so far, with the answers up to the sequence number `upto`."""
+    answers, asked = store.answers(upto=upto), store.queries()
+    return feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
 
 
 def train(
@@ -115,14 +111,15 @@ def train(
     told: Callable[[dict[str, Any]], object] = lambda row: None,
     doing: Callable[[str], object] = lambda what: None,
 ) -> Trained:
-    """Runs what `folder` has not finished of the run and measures it; `told` gets one row per round,
-    `progress` the environment steps as they are trained, and `doing` what takes more than a moment.
+    """Runs what `folder`, opened by `run_folder`, has not finished of the run, and measures it. `told` gets one row per
+    round, `progress` the environment steps as they are trained, `doing` what takes more than a moment. Torch is set to
+    one thread for the whole process.
 
     The rows are for the eyes of whoever looks on: nothing is ever chosen by what is measured on held-out layouts.
     """
     torch.set_num_threads(1)  # networks this small are slower on two
     person = PEOPLE[settings.person]
-    with run_folder(folder, asdict(settings)), open_store(folder) as (store, episodes):
+    with open_store(folder) as (store, episodes):
         step = TrueReward(person).step if settings.reward == "true" else step_features
         doing("learning to hurry")
         agent = CupAgent(settings.recipe, settings.seed, step=step, progress=progress)
@@ -151,20 +148,26 @@ def train(
         glance = min(settings.held_out, settings.recipe.arms)
         with SummaryWriter(folder / "tensorboard") as writer:
 
-            def note(index: int, report: RoundReport | None) -> None:
-                seen = look(agent.past[index + 1], glance)
-                answers = sum(r.questions for r in settings.rounds()[: index + 1])
-                row = {"round": index, "answers": answers, "steps": agent.steps_of(index), **asdict(seen)}
-                if report is not None:
-                    row |= {"budget": asdict(report.budget), "metrics": report.metrics}
+            def note(index: int, metrics: dict[str, float]) -> None:
+                seen, account = look(agent.past[index + 1], glance), budget(store, store.cursor("loop", index))
+                row = {
+                    "round": index,
+                    "answers": account.answered,
+                    "steps": agent.steps_of(index),
+                    **asdict(seen),
+                    "budget": asdict(account),
+                    "metrics": metrics,
+                }
                 rows[index] = row
                 write_json(kept, [rows[i] for i in sorted(rows)])
                 for name in ("wishes", "task", "tilt", "path"):
                     writer.add_scalar(f"held_out/{name}", row[name], row["steps"])
-                for name, value in row.get("metrics", {}).items():
+                for name, value in metrics.items():
                     writer.add_scalar(name if "/" in name else f"round/{name}", value, row["steps"])
+                writer.flush()
                 told(row)
 
+            doing("training")
             for report in preference_loop(
                 agent,
                 reward,
@@ -175,14 +178,13 @@ def train(
                 folder=folder / "checkpoints",
                 rng=rng,
             ):
-                note(report.round, report)
+                note(report.round, report.metrics)
             for index in range(len(settings.rounds())):
                 if index not in rows:  # killed between a checkpoint and its row
-                    note(index, None)
+                    note(index, {})
         doing("choosing the policy")
         agent.finish()
         doing("measuring")
         before, after = look(agent.pretrained, settings.held_out), look(None, settings.held_out)
-        answers = store.answers()
-        budget = feedback(answers, store.queries())[1] if answers else None
-    return Trained(agent, reward, before, after, [rows[i] for i in sorted(rows)], budget)
+        account = budget(store, None)
+    return Trained(agent, reward, before, after, [rows[i] for i in sorted(rows)], account)

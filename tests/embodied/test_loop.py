@@ -176,11 +176,28 @@ def test_late_answers_never_stop_it_and_the_run_can_be_replayed_from_its_logs(tm
     state, log, cursors, reports = run(tmp_path, asking=late)
     assert cursors == [0, 6, 6, 10] and [r.budget.answered for r in reports] == [0, 6, 6, 10]
 
-    def nobody(store):
-        return lambda batch: None
-
     # All answers are there from the start, and the cursor log still gives each round what it had.
-    assert run(tmp_path, asking=nobody, checkpoints="replay")[:3] == (state, log, cursors)
+    assert run(tmp_path, asking=nobody_yet, checkpoints="replay")[:3] == (state, log, cursors)
+
+
+def test_a_fault_while_nobody_has_answered_changes_nothing(tmp_path):
+    expected = run(tmp_path / "whole", asking=nobody_yet)
+    for index in range(3):
+        seen = []
+
+        def fault(here, index=index, seen=seen):
+            seen.append(here)
+            if seen.count("before advance") == index + 2:  # the rounds before it are saved
+                raise Stop
+
+        folder = tmp_path / f"stopped-{index}"
+        with pytest.raises(Stop):
+            run(folder, asking=nobody_yet, fault=fault)
+        assert run(folder, asking=nobody_yet)[:3] == expected[:3]
+
+
+def nobody_yet(store):
+    return lambda batch: None
 
 
 def test_a_revision_counts_from_the_round_that_reads_it(tmp_path):

@@ -1,5 +1,6 @@
 """One small run of the main job, trained for real, that the tests of what looks back on a run share."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from rapport.cup.agent import Recipe
 from rapport.cup.demo import run
 from rapport.cup.train import Settings
+from rapport.run import run_folder
 
 TINY = Recipe(
     arms=8,
@@ -33,5 +35,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Not to be written into; copy it."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("run") / "tiny"
-    run(Settings(seed=5, answers=12, held_out=16, recipe=TINY), folder)
+    settings = Settings(seed=5, answers=12, held_out=16, recipe=TINY)
+    with run_folder(folder, asdict(settings)):
+        run(settings, folder)
     return folder

@@ -10,26 +10,33 @@ import time
 import pytest
 
 RUN = """
-import hashlib, sys
+import hashlib, json, sys
+from dataclasses import asdict
 from pathlib import Path
 from embodied.episodes import Episodes
 from embodied.store import Store
 from rapport.cup.agent import Recipe
-from rapport.cup.train import Settings, train
+from rapport.cup.demo import run
+from rapport.cup.train import Settings
+from rapport.run import run_folder
 folder = Path(sys.argv[1])
 recipe = Recipe(arms=8, first_rounds=2, rounds=3, first_updates=3, updates=2, last_updates=12, first_layouts=8,
                 later_layouts=12, clone_episodes=16, clone_steps=60)
-trained = train(Settings(seed=4, answers=15, held_out=16, recipe=recipe), folder)
+settings = Settings(seed=4, answers=15, held_out=16, recipe=recipe)
+with run_folder(folder, asdict(settings)):
+    done = folder / "result.json"
+    result = json.loads(done.read_text()) if done.exists() else run(settings, folder)
 digest = hashlib.sha256()
-for name, value in sorted(trained.agent.sb3.snapshot().items()):
-    digest.update(name.encode() + value.tobytes())
-digest.update(trained.reward.posterior.mean.tobytes() + trained.reward.posterior.cov.tobytes())
-rows = [{k: v for k, v in row.items() if k not in ("budget", "metrics")} for row in trained.rows]
-digest.update(repr((trained.before, trained.after, rows)).encode())
+for name in ("policy/policy.safetensors", "policy/contract.json", "pretrained/policy.safetensors"):
+    digest.update((folder / name).read_bytes())
+(newest,) = sorted((folder / "checkpoints").glob("step-*"))[-1:]
+digest.update((newest / "arrays.safetensors").read_bytes())  # all that is carried
+rows = [{k: v for k, v in row.items() if k != "metrics"} for row in json.loads((folder / "rounds.json").read_text())]
+digest.update(repr((result["before"], result["after"], result["budget"], rows)).encode())
 with Store(folder / "answers.sqlite", Episodes(folder / "episodes")) as store:
     answers = [(a.seq, a.query, a.value) for a in store.answers()]
-    digest.update(repr((answers, [q.id for q in store.queries()])).encode())
-print(digest.hexdigest(), len(answers), len({a[1] for a in answers}), len(store.path.parent.joinpath("episodes").name))
+    digest.update(repr((answers, [q.id for q in store.queries()], sorted(store.episodes.ids()))).encode())
+print(digest.hexdigest(), len(answers), len({a[1] for a in answers}))
 """
 
 
