@@ -81,7 +81,10 @@ class Query:
         if count < (1 if self.kind == "rate" else 2):
             raise RecordError(f"query {self.id!r} of kind {self.kind!r} has {count} segments; give more")
         for name in ("obs", "act"):
-            shapes = {getattr(segment, name).shape[1:] for segment in self.segments}
+            shapes = {
+                getattr(segment, name).shape[1:]
+                for segment in (*self.segments, *([self.anchor] if self.anchor else []))
+            }
             if len(shapes) > 1:
                 mixed = sorted(shapes)
                 raise RecordError(

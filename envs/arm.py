@@ -211,12 +211,9 @@ class CupArms(VectorEnv[Array, Array, Array]):
             raise ValueError(f"layouts is a {type(layouts).__name__}; give envs.arm.Layouts")
         if len(layouts) != self.num_envs:
             raise ValueError(f"{len(layouts)} layouts for {self.num_envs} arms; give one layout per arm")
-        self._layouts = layouts
-        self._last = np.zeros((self.num_envs, ACTION))
-        self._near = np.zeros(self.num_envs, np.int64)
-        self._t = 0
         q = np.tile(arm_model.REST, (self.num_envs, 1))
         q[:, 0] = np.arctan2(layouts.start[:, 1], layouts.start[:, 0])
+        before = self.state_dict() if hasattr(self, "_t") else None
         for d in self._data:
             mujoco.mj_resetData(self.model, d)
         for k in range(_RESET_STEPS + 1):
@@ -232,11 +229,17 @@ class CupArms(VectorEnv[Array, Array, Array]):
                 q = q + np.clip(least_squares(twist, self._jacobian[:, :5], q, gain), -0.3, 0.3)
         miss = np.linalg.norm(layouts.start - self._cup, axis=1)
         if miss.max() > 1e-3:
+            if before is not None:
+                self.load_state_dict(before)
             i = int(miss.argmax())
             raise ValueError(
                 f"layout {i} starts at {layouts.start[i].tolist()} m, {miss[i]:.3f} m out of the arm's reach; "
                 "start within 0.25 to 0.7 m of the robot and 0.2 to 0.42 m above the table"
             )
+        self._layouts = layouts
+        self._last = np.zeros((self.num_envs, ACTION))
+        self._near = np.zeros(self.num_envs, np.int64)
+        self._t = 0
 
     def _look(self) -> None:
         """Kinematics of the present state: mj_step leaves those of its last substep's beginning."""

@@ -19,8 +19,7 @@ from scipy import ndimage
 
 from envs import arm_looks
 from envs.arm_looks import GROUND, LAPTOP_TOP, LINKS, MOVING, SOLID, STILL, UPRIGHT
-from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
-from envs.arm_task import Array, Layouts
+from envs.arm_task import Array, Layouts, over_laptop
 
 BACKENDS = ("egl", "osmesa")
 GL_INSTALL_LINE = "apt-get install -y --no-install-recommends libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri"
@@ -254,13 +253,6 @@ def check(qpos: Array, layout: Layouts) -> None:
         raise ValueError(f"qpos has shape {qpos.shape}; give finite joint angles [T,7] in rad, T from 1 to {MAX_STEPS}")
     if len(layout) != 1:
         raise ValueError(f"a clip shows one layout, got {len(layout)}; choose one, as in layouts[0]")
-
-
-def over_laptop(cup: Array, laptop: Array) -> Array:
-    """Depth (m) of the cup's centre [...,2+] inside the laptop's outline (laptop [...,2]); negative outside."""
-    x = np.abs(cup[..., 0] - laptop[..., 0] - LAPTOP_SHIFT)
-    y = np.abs(cup[..., 1] - laptop[..., 1])
-    return np.minimum(LAPTOP_HALF[0] - x, LAPTOP_HALF[1] - y)
 
 
 def _half(pixels: Array) -> Image.Image:

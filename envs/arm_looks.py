@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from envs import arm_model
-from envs.arm_model import CUP_HALF_HEIGHT, CUP_RADIUS, LAPTOP_HALF, LAPTOP_SHIFT, SIDE_GRIP
+from envs.arm_model import CUP_HALF_HEIGHT, CUP_RADIUS, SIDE_GRIP
+from envs.arm_task import LAPTOP_HALF, LAPTOP_SHIFT
 
 CAMERA = {"lookat": (0.34, -0.015, 0.175), "distance": 1.44, "azimuth": 200.0, "elevation": -41.0}
 LAPTOP_TOP = 0.018  # m above the table

@@ -12,8 +12,6 @@ REST = np.array([0.0, -0.3, 0.0, 1.75, 0.0, 0.12, 0.0])
 GRIP = 0.05  # from the last joint to the cup's centre
 CUP_RADIUS, CUP_HALF_HEIGHT = 0.036, 0.05
 TIME_STEP, SUBSTEPS = 0.01, 5
-LAPTOP_HALF = (0.11, 0.16)  # a 13-inch one, x and y
-LAPTOP_SHIFT = -0.02  # its middle is this much nearer to the robot (x) than the layout's laptop position
 
 # The cup stands upright when the hand points forward: its axis is the hand's -x.
 SIDE_GRIP = f'pos="0 0 {GRIP}" euler="0 {-np.pi / 2!r} 0"'

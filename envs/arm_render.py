@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from envs.arm_control import DT
-from envs.arm_draw import GL_INSTALL_LINE, SPILL, Renderer, RenderError, check, environment, gl, over_laptop
-from envs.arm_task import NEAR, Array, Layouts
+from envs.arm_draw import GL_INSTALL_LINE, SPILL, Renderer, RenderError, check, environment, gl
+from envs.arm_task import NEAR, Array, Layouts, over_laptop
 
 __all__ = ["GL_INSTALL_LINE", "Clip", "RenderError", "Renderer", "gl", "render_clips", "render_frames", "write_mp4"]
 

@@ -11,6 +11,8 @@ Array = npt.NDArray[Any]
 HORIZON = 80
 NEAR = 0.05  # m; success: this near to the goal in all of the last 5 steps
 GAMMA = 0.99  # of the potential in the task reward
+LAPTOP_HALF = (0.11, 0.16)  # m, a 13-inch one, x and y
+LAPTOP_SHIFT = -0.02  # its middle is this much nearer to the robot (x) than the layout's laptop position
 
 OBSERVATION, ACTION = 26, 5
 CUP, OPENING, VELOCITY, GOAL, LAPTOP = slice(0, 3), slice(3, 5), slice(5, 8), slice(8, 11), slice(11, 13)
@@ -85,3 +87,10 @@ def task_reward(before: Array, after: Array, step: int) -> Array:
     if step >= HORIZON - 5:
         reward = reward + 0.4 * (after < NEAR)
     return np.asarray(reward)
+
+
+def over_laptop(cup: Array, laptop: Array) -> Array:
+    """Depth (m) of the cup's centre [...,2+] inside the laptop's outline (laptop [...,2]); negative outside."""
+    x = np.abs(cup[..., 0] - laptop[..., 0] - LAPTOP_SHIFT)
+    y = np.abs(cup[..., 1] - laptop[..., 1])
+    return np.minimum(LAPTOP_HALF[0] - x, LAPTOP_HALF[1] - y)

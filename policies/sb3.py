@@ -200,7 +200,11 @@ class Sb3:
     def fingerprint(self) -> str:
         """What a checkpoint of this agent fits."""
         env, obs, act = self.env.env, self.env.observation_space.shape, self.env.action_space.shape
-        name = env.fingerprint() if hasattr(env, "fingerprint") else f"{type(env).__name__}({env.num_envs})"
+        name = (
+            env.fingerprint()
+            if hasattr(env, "fingerprint")
+            else f"{type(env).__name__}({env.num_envs}) of {_made(env)}"
+        )
         size = sum(parameter.numel() for parameter in self.module.parameters())
         return f"PPO on {name}, observation {obs}, action {act}, {size} parameters"
 
@@ -261,6 +265,12 @@ def _joined(rollouts: Sequence[Rollout]) -> Rollout:
         np.concatenate([rollout.returns for rollout in rollouts]),
         rollouts[-1].metrics,
     )
+
+
+def _made(env: Any) -> str:
+    """The id and the arguments by which the copies were made, as far as Gymnasium knows them."""
+    spec = next((e.spec for e in (*getattr(env, "envs", ()), env) if getattr(e, "spec", None)), None)
+    return "an unregistered environment" if spec is None else f"{spec.id} {dict(sorted(spec.kwargs.items()))}"
 
 
 def _streams() -> dict[str, Any]:

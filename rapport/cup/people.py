@@ -13,17 +13,16 @@ import numpy as np
 
 from embodied.records import Array, Segment
 from envs.arm import DT, decode
-from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
+from envs.arm_model import CUP_RADIUS
+from envs.arm_task import over_laptop
 
 SETTLE = 10  # steps before the mean tilt is judged: the cup has to be lifted first
 COMFORT = 0.03  # m; the careful person starts to worry this far from the laptop
-CUP_RADIUS = 0.036  # m
 
 
 def depth(obs: Array) -> Array:
     """Signed depth of the cup's centre in the laptop's outline, m; [..., O] -> [...]; negative is outside."""
-    x, y = np.moveaxis(-decode(obs)["laptop_offset"], -1, 0)
-    return np.minimum(LAPTOP_HALF[0] - np.abs(x - LAPTOP_SHIFT), LAPTOP_HALF[1] - np.abs(y))
+    return over_laptop(-decode(obs)["laptop_offset"], np.zeros(2))
 
 
 def path(obs: Array) -> Array:
@@ -70,7 +69,8 @@ def clear_of_laptop(obs: Array) -> Array:
 
 
 def whole_cup_clear(obs: Array) -> Array:
-    """No part of the cup ever over the laptop's outline grown by its radius. Reported, not counted as a wish."""
+    """The cup's centre always its radius away from the laptop's outline, which keeps an upright cup clear of it.
+    Reported, not counted as a wish."""
     return depth(obs).max(-1) <= -CUP_RADIUS
 
 

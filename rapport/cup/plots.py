@@ -16,7 +16,7 @@ from embodied.additive import Additive
 from embodied.records import Array
 from envs.arm import decode
 from envs.arm_control import DT
-from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
+from envs.arm_task import LAPTOP_HALF, LAPTOP_SHIFT
 from rapport.cup.features import CENTRES, GROUPS, bumps, tilt_features
 from rapport.cup.measure import Measured
 from rapport.cup.pools import Rollouts
@@ -102,7 +102,7 @@ def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figu
             step = 0.0025
             grid = np.stack(np.meshgrid(np.arange(x0, x1, step), np.arange(y0, y1, step), indexing="ij"), -1)
             value = place_utility(reward, grid)
-            top = np.abs(value).max()
+            top = max(float(np.abs(value).max()), 1e-9)  # all skipped: nothing was learned
             axes.imshow(_tinted(value / top), extent=(y0, y1, x1, x0), interpolation="none")
             _scale(figure, axes, float(top))
         for rollouts, colour, style in ((before, "ink", (0, (3, 2))), (after, "after", "-")):
@@ -196,7 +196,9 @@ def importance(parts: Mapping[str, float]) -> Figure:
             axes.annotate(
                 f"{size:.1f}", (size, i), (5, 0), textcoords="offset points", va="center", color=THEME["muted"]
             )
-        axes.set(xlabel="part of the difference between two clips, log-odds", xlim=(0, 1.12 * sizes.max()))
+        axes.set(
+            xlabel="part of the difference between two clips, log-odds", xlim=(0, max(1.12 * float(sizes.max()), 1e-9))
+        )
         axes.tick_params(axis="y", labelcolor=THEME["ink"])
         axes.invert_yaxis()
         axes.grid(False, axis="y")

@@ -16,12 +16,12 @@ from envs.arm import DT, HORIZON, OPENING
 from envs.arm_render import GL_INSTALL_LINE, gl
 from envs.arm_task import OBSERVATION, OPENING_SCALE
 from rapport.cup import plots
-from rapport.cup.agent import held_out
+from rapport.cup.agent import CupAgent, held_out
 from rapport.cup.asked import Asked, all_asked, importance
 from rapport.cup.features import FEATURES
 from rapport.cup.finished import Finished, open_finished
 from rapport.cup.measure import Measured
-from rapport.cup.people import PEOPLE, Person, path, tilt
+from rapport.cup.people import PEOPLE, SETTLE, Person, path, tilt
 from rapport.cup.pools import Rollouts
 from rapport.cup.report_questions import STYLE, budget_spent, questions_shown
 from rapport.cup.train import TEMPERATURE, Settings, open_store
@@ -112,7 +112,7 @@ def _result(run: Finished, before: Rollouts, after: Rollouts) -> Iterator[str]:
         row("Task: the cup at the goal", "task"),
         row("Every wish, and the task", "both"),
         row("Not even the cup's rim over the laptop", "whole_cup"),
-        mean("Mean tilt of the cup", (tilt(r.obs)[:, 10:].mean(-1) for r in (before, after)), 1, "°"),
+        mean("Mean tilt of the cup", (tilt(r.obs)[:, SETTLE:].mean(-1) for r in (before, after)), 1, "°"),
         mean("Path of the cup", (path(r.obs.astype(float)).sum(-1) for r in (before, after)), 2, " m"),
     ]
     yield f'<div class="result">{table(("share of episodes, or mean; 95 % interval", "before", "after"), rows)}</div>'
@@ -239,7 +239,10 @@ def _prior(run: Finished) -> Iterator[str]:
     yield (
         "<p>This is prior knowledge, put in by hand. The reward is a sum of the parts named here, all computed from "
         "observation and action, and questions take turns about place and tilt. How much each part matters, and in "
-        "which direction, comes from the answers alone. A wish about anything else cannot be learned here.</p>"
+        "which direction, comes from the answers. A wish about anything else cannot be learned here. Beside the "
+        "learned reward the arm is paid for its task, weighted "
+        f"{CupAgent.WEIGHTS[0]:g} to {CupAgent.WEIGHTS[1]:g} by its own "
+        f"success, less {CupAgent.PATH_COST:g} per metre of the cup's way, whoever answers.</p>"
     )
     sizes = {name: columns.stop - columns.start for name, columns in FEATURES.groups.items()}
     rows = [(f"<b>{name}</b>", MAY_LOOK_AT[name], str(size)) for name, size in sizes.items()]

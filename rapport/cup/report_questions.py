@@ -10,7 +10,7 @@ import numpy as np
 from embodied.feedback import Budget
 from embodied.records import Compare, Segment, Skip, Value
 from envs.arm import decode
-from envs.arm_model import LAPTOP_HALF, LAPTOP_SHIFT
+from envs.arm_task import LAPTOP_HALF, LAPTOP_SHIFT
 from rapport.cup.asked import Asked, tilt_and_room
 from rapport.cup.finished import Finished
 from rapport.cup.people import PEOPLE

@@ -14,7 +14,7 @@ from rapport.cup.clips import render_questions
 
 ANNOTATOR = "you"
 KEYS: dict[str, Value] = {"1": Compare(1.0), "2": Compare(0.0), "0": Compare(0.5), "x": Skip("cannot tell")}
-HELP = "1 left is better   2 right is better   0 about equal   x cannot tell   z undo   q stop for now"
+HELP = "1 left is better   2 right is better   0 about equal   x cannot tell   z one back   q stop for now"
 
 
 def need_clips() -> None:

@@ -34,6 +34,9 @@ def near(frame: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((np.abs(frame.astype(int) - colour).max(-1) < 30).sum())
 
 
+pytestmark = pytest.mark.slow  # they draw, and `make test` needs no OpenGL; without one they fail
+
+
 def test_the_trail_is_red_where_the_wishes_are_broken_and_grows(episodes):
     layout, rushed, calm = episodes
     with Renderer(*SIZE) as renderer:

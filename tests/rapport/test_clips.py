@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 
-from envs.arm_render import gl
 from rapport.cup.agent import held_out
 from rapport.cup.clips import _clip, _passes, render_before_after, render_questions
 from rapport.cup.finished import open_finished
@@ -42,13 +41,11 @@ def test_the_still_is_of_the_moment_at_the_laptop(tiny_run):
     assert abs(cup[step] - laptop) == pytest.approx(np.abs(cup - laptop).min()) and 0 < step < 79
 
 
+@pytest.mark.slow  # draws: without OpenGL it fails
 def test_questions_are_drawn_once_or_not_at_all(queries, tmp_path):
     folder = tmp_path / "questions"
     shortest = min(queries, key=lambda query: len(query.segments[0].act))
     made = render_questions([shortest], folder)
-    if gl() is None:
-        assert made == {} and not folder.exists()
-        return
     assert made == {shortest.id: folder / f"{shortest.id}.mp4"} and [*folder.iterdir()] == [*made.values()]
     width, height, frames = size(made[shortest.id])
     assert width > 2 * height and frames == len(shortest.segments[0].act)
@@ -64,9 +61,6 @@ def test_before_and_after_are_drawn_whole_or_not_at_all(tiny_run, tmp_path):
     for _ in range(2):
         render_before_after(folder, "clips", shown=2)
         drawn = {path.name for path in folder.iterdir()} - there
-        if gl() is None:
-            assert not drawn
-            return
         assert drawn == {"clips"}
         assert {p.name for p in (folder / "clips").iterdir()} == {
             "before-after-1.mp4",

@@ -8,6 +8,7 @@ from embodied.episodes import Episodes
 from embodied.feedback import stack
 from embodied.records import Segment
 from envs.arm import HORIZON, CupArms, draw
+from envs.arm_task import LAPTOP_SHIFT
 from envs.carriers import careful, hurried
 from rapport.cup import people, pools
 from rapport.cup.agent import CupAgent, Recipe, held_out, queries
@@ -55,7 +56,7 @@ def test_each_person_likes_what_they_wish_for(episodes):
 
 def test_shapes_of_utilities_and_the_known_corners():
     obs = np.zeros((4, 26))
-    obs[:, 11] = 2 * -people.LAPTOP_SHIFT  # cup in the middle of the laptop: offset is laptop minus cup, doubled
+    obs[:, 11] = 2 * -LAPTOP_SHIFT  # cup in the middle of the laptop: offset is laptop minus cup, doubled
     np.testing.assert_allclose(people.depth(obs), 0.11)
     obs[:, 3] = 1.5 * np.sin(np.radians(40))
     np.testing.assert_allclose(people.tilt(obs), 40)

@@ -159,6 +159,11 @@ def test_each_folder_imports_only_from_lower_floors() -> None:
         ("policies/sb3.py", "import envs.point", "envs is imported by rapport only"),
         ("envs/arm.py", "import embodied.records", "envs knows nothing of preferences"),
         ("embodied/records.py", "import embodied.feedback", "What is durable loads without torch"),
+        (
+            "rapport/cup/agent.py",
+            "import rapport.cup.people",
+            "The hidden person steers neither the learner nor what is shown",
+        ),
     ],
 )
 def test_an_import_that_goes_up_is_found(file: str, line: str, contract: str, tmp_path: Path) -> None:

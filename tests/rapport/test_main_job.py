@@ -1,0 +1,69 @@
+"""The main job as a user runs it: the command, its last line, and the controls that have to miss."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rapport.cup.agent import held_out
+from rapport.cup.finished import open_finished
+from rapport.cup.measure import measure
+from rapport.cup.people import CAREFUL, SHORT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def command(folder: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "rapport", "demo", "--json", "--no-clips", "--out", str(folder), *flags]
+
+
+def result(folder: Path, *flags: str) -> dict[str, float]:
+    done = subprocess.run(
+        command(folder, *flags), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    assert list(found) == ["answers", "wishes_before", "wishes_after", "task_before", "task_after", "seconds"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def careful_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("main") / "careful"
+    return folder, result(folder, "--seed", "11")
+
+
+def test_sixty_answers_are_enough(careful_run):
+    _, found = careful_run
+    assert found["wishes_before"] < 0.2 and found["task_before"] >= 0.95
+    assert found["wishes_after"] >= 0.95 and found["task_after"] >= 0.95 and found["answers"] <= 100
+
+
+def test_another_person_gets_another_way(careful_run, tmp_path):
+    folder, _ = careful_run
+    found = result(tmp_path / "short", "--seed", "11", "--person", "short")
+    assert found["wishes_after"] >= 0.95 and found["task_after"] >= 0.95
+    runs = [open_finished(folder), open_finished(tmp_path / "short")]
+    for_careful, for_short = (run.roll_out(run.after, held_out(11, 64)) for run in runs)
+    assert measure(SHORT, for_careful).wishes < 0.2 and measure(CAREFUL, for_short).wishes < 0.2
+
+
+def test_answers_at_random_change_no_wish(tmp_path):
+    found = result(tmp_path / "coin", "--seed", "11", "--coin")
+    assert found["wishes_after"] < 0.2 and found["answers"] == 60
+
+
+def test_an_interrupted_demo_says_how_it_goes_on(tmp_path):
+    process = subprocess.Popen(command(tmp_path / "run", "--seed", "1"), stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "checkpoints").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on where it stopped" in told
+    assert not (tmp_path / "run" / "result.json").exists() and (tmp_path / "run" / "config.json").exists()
