@@ -1,4 +1,4 @@
-"""The reproduction of preference-based RL on the point mass: its yardstick, its parts, and the whole on a fresh seed."""
+"""The reproduction of preference-based RL on the point mass: its yardstick, its parts, the whole on a fresh seed."""
 
 import json
 import os
