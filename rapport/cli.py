@@ -36,8 +36,7 @@ class Demo:
     out: Folder = None
     """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
     json: Flag = False
-    """Print one JSON object as the last line: answers, wishes and task before and after, seconds (of the run,
-    without imports, clips and report)."""
+    """Print one JSON object last: answers, wishes and task before and after, seconds without clips and report."""
     clips: bool = True
     """Render the clips of the report; training and the verdict need no picture."""
     reward: Literal["learned", "true", "none"] = "learned"

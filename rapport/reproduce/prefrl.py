@@ -32,6 +32,7 @@ from rapport.reproduce import Comparison, Mechanism, Progress
 
 DOMAINS = ("point",)
 Answers = Literal["given", "turned round", "tossed", "none: the true reward"]
+TRUE: Answers = "none: the true reward"
 
 POINTS, CLIP, CANDIDATES = 64, 6, 100
 # Ten times five questions before the policy moves, then five between every two rollouts, to the end.
@@ -145,7 +146,7 @@ def run(
         lapse=1.0 if answers == "tossed" else LAPSE,
     )
     curve, miss = [], np.nan
-    if answers == "none: the true reward":
+    if answers == TRUE:
         agent.sb3.reward_changed(lambda obs, act, own: 0.1 * true(obs, act))
         rounds = [Round(0, r.steps) for r in rounds]
     with tempfile.TemporaryDirectory() as scratch:
@@ -223,7 +224,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """About 90 CPU-seconds; with `full` also the other ways to choose questions."""
-    plan: dict[Answers, int] = {"given": GOALS, "tossed": 1, "turned round": 1, "none: the true reward": 1}
+    plan: dict[Answers, int] = {"given": GOALS, "tossed": 1, "turned round": 1, TRUE: 1}
     others = {"uniform": uniform, "disagreement": disagreement} if full else {}
     total, done = (sum(plan.values()) + GOALS * len(others)) * len(ROUNDS), 0
 
@@ -239,13 +240,11 @@ def reproduce(
         {**{f"answers {k}": v for k, v in found.items()}, **{f"{k} questions": v for k, v in chosen.items()}},
     )
     miss = float(np.mean([o.miss for o in found["given"]]))
-    # thresholds and, in parentheses, mean and sd of the development seeds 1000 to 1009
+    # Last, the mean and sd of the development seeds 1000 to 1009.
     mechanism = [
-        Mechanism(f"scaled true return, {ANSWERS} answers", floored(found["given"]), 0.75, "at least", (MEAN1, SD1)),
-        Mechanism("m from where the optimum ends", miss, 1.2, "at most", (MEAN2, SD2)),
-        Mechanism(
-            "scaled true return, the true reward", floored(found["none: the true reward"]), 0.95, "at least", (MEAN3, SD3)
-        ),
+        Mechanism(f"scaled true return, {ANSWERS} answers", floored(found["given"]), 0.75, "at least", (0.946, 0.024)),
+        Mechanism("m from where the optimum ends", miss, 1.2, "at most", (0.32, 0.15)),
+        Mechanism("scaled true return, the true reward", floored(found[TRUE]), 0.95, "at least", (0.990, 0.003)),
         Mechanism(
             "scaled true return, answers turned round", floored(found["turned round"]), 0.3, "at most", (0.0, 0.0)
         ),
