@@ -52,7 +52,7 @@ class Recipe:
     rounds: int = 12
     first_updates: int = 30
     updates: int = 14
-    last_updates: int = 30
+    last_updates: int = 10
     first_layouts: int = 32
     later_layouts: int = 48
     clone_episodes: int = 128
