@@ -76,7 +76,7 @@ def main() -> None:
         n_steps=HORIZON,
         batch_size=320,
         gamma=1.0,
-        policy_kwargs={"log_std_init": -1.5, "ortho_init": False},
+        policy_kwargs={"log_std_init": -1.5},
     )
     envs = PointMass(POINTS, seed=2)
     asked: list[Query] = []

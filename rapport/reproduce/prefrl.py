@@ -244,7 +244,7 @@ def reproduce(
     mechanism = [
         Mechanism(f"scaled true return, {ANSWERS} answers", floored(found["given"]), 0.75, "at least", (0.946, 0.024)),
         Mechanism("m from where the optimum ends", miss, 1.2, "at most", (0.32, 0.15)),
-        Mechanism("scaled true return, the true reward", floored(found[TRUE]), 0.95, "at least", (0.990, 0.003)),
+        Mechanism("scaled true return, the true reward", floored(found[TRUE]), 0.95, "at least", (0.988, 0.008)),
         Mechanism(
             "scaled true return, answers turned round", floored(found["turned round"]), 0.3, "at most", (0.0, 0.0)
         ),
