@@ -30,18 +30,16 @@ KINDS: dict[str, list[str]] = {
     "coin": ["--coin"],
     "25": ["--answers", "25"],
     "50": ["--answers", "50"],
-    "100": ["--answers", "100"],
     "200": ["--answers", "200"],
 }
 TITLES = {
-    "learned": "the default, 60 answers",
+    "learned": "the default, 100 answers",
     "short": "another person: the short way",
     "none": "no preferences: the task alone",
     "true": "the true hidden reward",
-    "coin": "60 answers at random",
+    "coin": "100 answers at random",
     "25": "25 answers",
     "50": "50 answers",
-    "100": "100 answers",
     "200": "200 answers",
 }
 

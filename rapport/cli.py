@@ -23,13 +23,13 @@ Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint=
 
 @dataclass(frozen=True)
 class Demo:
-    """The main job: an arm learns from a few dozen answers how a person wants a full cup carried."""
+    """The main job: an arm learns from a hundred answers how a person wants a full cup carried."""
 
     seed: int = 0
     """Of everything that is drawn: layouts, questions, the simulated person's slips, training."""
     person: Literal["careful", "short"] = "careful"
     """Who answers. careful: upright and around the laptop. short: upright and the short way."""
-    answers: int = 60
+    answers: int = 100
     """How many questions may be asked in all."""
     ask: Flag = False
     """Ask you in this terminal instead of a simulated person; each question is one clip file to look at."""

@@ -1,4 +1,4 @@
-"""The main job: an arm that carries a cup, re-aligned by a few dozen answers. What acts, and what it proposes.
+"""The main job: an arm that carries a cup, re-aligned by at most a hundred answers. What acts, and what it proposes.
 
 `CupAgent` is the agent of `embodied.loop`: PPO on the arm's own task plus the learned reward, in whole episodes. It
 sees answers and its own task success; the person whom it serves is nowhere in this file.

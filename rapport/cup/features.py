@@ -101,8 +101,8 @@ PRIOR = Prior(
         "place": (0.5, 1.0, 2.0),
         "tilt": (0.25, 0.5, 1.0, 2.0),
         "bend": (0.025, 0.05, 0.1),
-        "speed": (0.03, 0.1, 0.3, 1.0),
+        "speed": (0.03, 0.1, 0.3),
         "other": (0.03, 0.1, 0.3),
     },
-    default={"length": 0.15, "place": 1.0, "tilt": 0.5, "bend": 0.05, "speed": 0.3, "other": 0.1},
+    default={"length": 0.15, "place": 1.0, "tilt": 0.5, "bend": 0.05, "speed": 0.1, "other": 0.1},
 )

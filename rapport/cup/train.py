@@ -35,7 +35,7 @@ class Settings:
 
     seed: int = 0
     person: str = "careful"
-    answers: int = 60
+    answers: int = 100
     reward: Literal["learned", "true", "none"] = "learned"
     coin: bool = False
     ask: bool = False

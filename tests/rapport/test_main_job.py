@@ -38,7 +38,7 @@ def careful_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return folder, result(folder, "--seed", "11")
 
 
-def test_sixty_answers_are_enough(careful_run):
+def test_a_hundred_answers_are_enough(careful_run):
     _, found = careful_run
     assert found["wishes_before"] < 0.2 and found["task_before"] >= 0.95
     # docs/main_job.md has the goal, 0.95, and what comes out seed by seed; rounding differs between machines.
@@ -57,7 +57,7 @@ def test_another_person_gets_another_way(careful_run, tmp_path):
 
 def test_answers_at_random_miss(tmp_path):
     found = result(tmp_path / "coin", "--seed", "11", "--coin")
-    assert found["wishes_after"] < 0.5 and found["answers"] == 60
+    assert found["wishes_after"] < 0.5 and found["answers"] == 100
 
 
 def test_an_interrupted_demo_says_how_it_goes_on(tmp_path):
