@@ -1,28 +1,35 @@
-"""stable-baselines3's stock PPO as an agent that is advanced in chunks and whose whole state can be saved.
+"""stable-baselines3's stock algorithms as an agent that is advanced in chunks and whose whole state can be saved.
 
-Nothing of PPO is written again here. SB3 draws its action noise and its shuffling from the process-wide streams of
-torch and numpy; the agent swaps its own in while it works and the others back afterwards. So agents and learners in
-one process never disturb each other, and a resumed run equals an uninterrupted one bit for bit on CPU.
+Nothing of PPO or SAC is written again here. The agent draws from random streams of its own (`policies.streams`), so
+agents and learners in one process never disturb each other, and a resumed run equals an uninterrupted one bit for bit
+on CPU, replay and environment included.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor, nn
 
+from policies import replay
 from policies.mlp import Layers, mean
+from policies.recorder import Recorder
+from policies.streams import Streams
 from policies.vec_adapter import NotFinite, Reward, VecAdapter
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ class Rollout:
 
     steps: environment steps, all copies together. success [episodes]: 1, 0, or NaN where the environment does not
     tell. own_returns [episodes]: undiscounted sums of the environment's own reward. returns [episodes]: sums of the
-    reward that PPO was given. metrics: what SB3 logged in the last update (train/approx_kl, train/value_loss, ...).
+    reward that the agent was given. metrics: what SB3 logged in the last update (train/approx_kl, ...).
     """
 
     steps: int
@@ -90,12 +97,13 @@ class Sb3Policy:
 
 
 class Sb3:
-    """PPO on a gymnasium vector environment, on CPU.
+    """An algorithm of stable-baselines3 on a gymnasium vector environment, on CPU.
 
-    seed: of the networks and of the agent's own streams. reward: replaces the environment's (see `Reward`).
-    log_std_range: the log standard deviation of the actions is clamped to it at the start of each rollout.
-    ppo_kwargs: arguments of stable_baselines3.PPO (the policy is its MlpPolicy with tanh). Rates are numbers:
-    a schedule would see a chunk and not the run. Assign `learning_rate` between chunks instead.
+    seed: of the networks and of the agent's own streams. algorithm, policy: classes of SB3 or of the user's own that
+    extend them. reward: replaces the environment's (see `Reward`). recorder: keeps what happened. log_std_range: the
+    log standard deviation of an on-policy Gaussian's actions is clamped to it at the start of each rollout. kwargs:
+    arguments of the algorithm. Rates are numbers: a schedule would see a chunk and not the run. Assign `learning_rate`
+    between chunks instead.
     """
 
     def __init__(
@@ -103,66 +111,88 @@ class Sb3:
         env: VectorEnv[Any, Any, Any],
         *,
         seed: int,
+        algorithm: type[BaseAlgorithm] = PPO,
+        policy: str | type[BasePolicy] = "MlpPolicy",
         reward: Reward | None = None,
+        recorder: Recorder | None = None,
         log_std_range: tuple[float, float] | None = None,
         learning_rate: float = 3e-4,
-        **ppo_kwargs: Any,
+        **kwargs: Any,
     ) -> None:
-        for name, value in {"learning_rate": learning_rate, **ppo_kwargs}.items():
+        for name, value in {"learning_rate": learning_rate, **kwargs}.items():
             if name in ("learning_rate", "clip_range", "clip_range_vf") and callable(value):
                 raise ValueError(f"{name} is a schedule, which would see each chunk and not the run; give a number")
-        if ppo_kwargs.get("use_sde"):
+        if kwargs.get("use_sde"):
             raise ValueError("use_sde is True, and noise that depends on the state has no log_std; leave it out")
         if log_std_range is not None and not log_std_range[0] <= log_std_range[1]:
             raise ValueError(f"log_std_range is {log_std_range}; give (lowest, highest)")
         self.learning_rate = learning_rate
-        self.env = VecAdapter(env, reward, seed=seed)
-        self._streams = _streams()  # replaced by seeded ones as PPO is made
+        self.env = VecAdapter(env, reward, seed=seed, recorder=recorder)
+        self._streams = Streams()  # seeded as the model is made
         rate = lambda _: self.learning_rate  # noqa: E731
-        with self._own_streams():
-            self.ppo = PPO("MlpPolicy", self.env, seed=seed, device="cpu", learning_rate=rate, **ppo_kwargs)
-        self.module: Any = self.ppo.policy
-        if not all(isinstance(part, nn.Linear | nn.Tanh) for part in self.module.mlp_extractor.policy_net):
-            raise ValueError("activation_fn is not torch.nn.Tanh; leave it out: exported policies are tanh networks")
-        self.ppo.set_logger(Logger(folder=None, output_formats=[]))  # the default makes a folder at every call of learn
+        make: Any = algorithm
+        with self._streams.own():
+            self.model: Any = make(policy, self.env, seed=seed, device="cpu", learning_rate=rate, **kwargs)
+        self.model.set_logger(Logger(folder=None, output_formats=[]))  # the default makes a folder at every learn
+        self.module: Any = self.model.policy
+        log_std = getattr(self.module, "log_std", None)
+        if log_std_range is not None and not isinstance(log_std, Tensor):
+            raise ValueError(
+                f"log_std_range is {log_std_range}, and this {algorithm.__name__} has no log_std; leave it out"
+            )
         self.policy = Sb3Policy(self.module)
-        self._clamp = None if log_std_range is None else _Clamp(self.module.log_std, log_std_range)
-        self._low, self._high = self.env.action_space.low, self.env.action_space.high  # type: ignore[attr-defined]
-        self._layers = Layers.of(self._arrays())  # views, which follow the parameters
+        self._clamp = _Clamp(log_std, log_std_range) if log_std_range and isinstance(log_std, Tensor) else None
+        self._layers = self._tanh_layers()  # views, which follow the parameters
+
+    def _tanh_layers(self) -> Layers | None:
+        """The mean as plain arrays where it is a tanh network, which acts much faster and can be exported."""
+        net = getattr(getattr(self.module, "mlp_extractor", None), "policy_net", None)
+        plain = net is not None and all(isinstance(part, nn.Linear | nn.Tanh) for part in net)
+        return Layers.of(self._arrays()) if plain and isinstance(self.env.action_space, spaces.Box) else None
+
+    @property
+    def on_policy(self) -> bool:
+        return isinstance(self.model, OnPolicyAlgorithm)
 
     @property
     def rollout_steps(self) -> int:
-        """Environment steps of one rollout: n_steps times the number of copies."""
-        return self.ppo.n_steps * self.env.num_envs
+        """Environment steps between two updates, all copies together; the agent advances by multiples of it."""
+        if self.on_policy:
+            return int(self.model.n_steps * self.env.num_envs)
+        if self.model.train_freq.unit != TrainFrequencyUnit.STEP:
+            raise ValueError(f"train_freq is {self.model.train_freq}, whose chunks have no fixed length; give steps")
+        return int(self.model.train_freq.frequency * self.env.num_envs)
 
     def advance(self, steps: int, between: Callable[[Rollout], None] | None = None) -> Rollout:
         """Train for `steps` environment steps, a multiple of `rollout_steps` (else ValueError).
 
-        advance(a); advance(b) equals advance(a + b). between: called after each rollout and its update with what
-        happened in it; may change the reward, the learning rate, or what the reward reads.
+        advance(a); advance(b) equals advance(a + b). between: called after each rollout and its update (off-policy:
+        once) with what happened in it; may change the reward, the learning rate, or what the reward reads.
         """
         if steps < 1 or steps % self.rollout_steps:
             raise ValueError(
-                f"steps is {steps}, and PPO advances by whole rollouts; give a multiple of {self.rollout_steps} "
-                f"({self.ppo.n_steps} steps of {self.env.num_envs} environments)"
+                f"steps is {steps}, and {type(self.model).__name__} advances by whole rollouts; give a multiple of "
+                f"{self.rollout_steps} ({self.rollout_steps // self.env.num_envs} steps of {self.env.num_envs} "
+                "environments)"
             )
+        chunk = self.rollout_steps if self.on_policy else steps
         rollouts: list[Rollout] = []
-        for _ in range(steps // self.rollout_steps):
-            rollouts.append(self._rollout())
+        for _ in range(steps // chunk):
+            rollouts.append(self._rollout(chunk))
             if between is not None:
                 between(rollouts[-1])
         return _joined(rollouts)
 
-    def _rollout(self) -> Rollout:
+    def _rollout(self, steps: int) -> Rollout:
         try:
-            with self._own_streams():
-                self.ppo.learn(self.rollout_steps, callback=self._clamp, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+            with self._streams.own():
+                self.model.learn(steps, callback=self._clamp, log_interval=None, reset_num_timesteps=False)
         finally:
             self._check_parameters()  # also where torch refused them in words of its own
         success, own, given = np.hstack([np.empty((3, 0)), *self.env.ended])
         self.env.ended.clear()
-        metrics = {name: float(value) for name, value in self.ppo.logger.name_to_value.items()}
-        return Rollout(self.rollout_steps, success, own, given, metrics)
+        metrics = {name: float(value) for name, value in self.model.logger.name_to_value.items()}
+        return Rollout(steps, success, own, given, metrics)
 
     def _check_parameters(self) -> None:
         for name, parameter in self.module.named_parameters():
@@ -173,20 +203,53 @@ class Sb3:
                 )
 
     def reward_changed(self, reward: Reward | None) -> None:
-        """The reward from the next step on; None: the environment's. PPO keeps no old steps, so none are relabelled."""
+        """The reward from the next step on; None: the environment's. Steps in the replay keep theirs: see `relabel`."""
         self.env.reward = reward
 
+    def relabel(self, reward: Callable[..., Array], history: int = 1) -> None:
+        """Gives the whole replay new rewards; see `policies.replay.relabel`. ValueError for an on-policy agent."""
+        unscale = self.module.unscale_action if isinstance(self.env.action_space, spaces.Box) else np.asarray
+        seen = self.env.original
+        replay.relabel(self._replay(), lambda obs, *rest: reward(seen(obs), *rest), unscale, history)
+
+    def reset_critic(self, updates: int = 0) -> None:
+        """New critics, then `updates` gradient steps on the replay: values of another reward mislead (PEBBLE)."""
+        self._replay()
+        with self._streams.own():
+            kwargs = self.model.policy_kwargs
+            fresh = self.model.policy_class(
+                self.model.observation_space, self.model.action_space, self.model.lr_schedule, **kwargs
+            )
+            for name in ("critic", "critic_target"):
+                getattr(self.module, name).load_state_dict(getattr(fresh, name).state_dict())
+            self.module.critic.optimizer.load_state_dict(fresh.critic.optimizer.state_dict())
+            if updates and self.model.replay_buffer.size():
+                self.model.train(gradient_steps=updates, batch_size=self.model.batch_size)
+        self._check_parameters()
+
+    def _replay(self) -> Any:
+        if not isinstance(self.model, OffPolicyAlgorithm):
+            raise ValueError(f"{type(self.model).__name__} keeps no replay; take an off-policy algorithm such as SAC")
+        return self.model.replay_buffer
+
     def act(self, obs: Array, deterministic: bool = True) -> Array:
-        """Actions [...,A] within the bounds for observations [...,O]; stochastic ones draw from the agent's streams."""
-        if deterministic:
-            return np.clip(self.mean_action(obs), self._low, self._high)
-        flat = torch.as_tensor(np.asarray(obs, dtype=np.float32).reshape(-1, obs.shape[-1]))
-        with self._own_streams(), torch.no_grad():
-            sample: Array = self.module.get_distribution(flat).sample().numpy()
-        return np.clip(sample, self._low, self._high).reshape(*obs.shape[:-1], -1)
+        """Actions [...,*A] within the bounds for observations [...,*O]; stochastic ones from the agent's streams."""
+        if deterministic and self._layers is not None:
+            return np.clip(self.mean_action(obs), self.env.action_space.low, self.env.action_space.high)  # type: ignore[attr-defined]
+        one = self.env.env.single_observation_space.shape
+        before = obs.shape[: obs.ndim - len(one)]  # type: ignore[arg-type]
+        flat = np.asarray(obs).reshape(-1, *one)  # type: ignore[misc]
+        with self._streams.own():
+            act, _ = self.model.predict(self.env.present(flat), deterministic=deterministic)
+        return np.asarray(act).reshape(*before, *np.shape(act)[1:])
 
     def mean_action(self, obs: Array, snapshot: Mapping[str, Array] | None = None) -> Array:
-        """Mean [...,A], not clipped, for observations [...,O]; of an earlier `snapshot` if one is given."""
+        """Mean [...,A], not clipped, for observations [...,O]; of an earlier `snapshot` if one is given.
+
+        Raises ValueError for a policy that is no Gaussian on a tanh network.
+        """
+        if self._layers is None:
+            raise ValueError(f"{type(self.module).__name__} is no Gaussian on a tanh network; use act")
         return mean(self._layers if snapshot is None else Layers.of(snapshot), obs)
 
     def snapshot(self) -> dict[str, Array]:
@@ -206,55 +269,59 @@ class Sb3:
             else f"{type(env).__name__}({env.num_envs}) of {_made(env)}"
         )
         size = sum(parameter.numel() for parameter in self.module.parameters())
-        return f"PPO on {name}, observation {obs}, action {act}, {size} parameters"
+        return f"{type(self.model).__name__} on {name}, observation {obs}, action {act}, {size} parameters"
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state but for the reward, which is a part of its own."""
-        env, starts = self.env, self.ppo._last_episode_starts
+        env, model = self.env, self.model
+        starts, space = model._last_episode_starts, model.action_space
+        _, variables = model._get_torch_save_params()
         return {
-            "policy": dict(self.module.state_dict()),
-            "optimizer": self.module.optimizer.state_dict(),
+            "parameters": model.get_parameters(),
+            "variables": {name: _attribute(model, name).detach().clone() for name in variables},
             "learning_rate": self.learning_rate,
-            "timesteps": self.ppo.num_timesteps,
-            "updates": self.ppo._n_updates,
+            "counters": [int(model.num_timesteps), int(model._n_updates), int(model._episode_num)],
+            "replay": replay.state(self._replay()) if isinstance(model, OffPolicyAlgorithm) else None,
             "obs": None if env.obs is None else env.obs.copy(),
             "starts": None if starts is None else starts.copy(),
             "running": env.running.copy(),
             "steps": env.steps,
-            "streams": dict(self._streams),
+            "recorder": None if env.recorder is None else env.recorder.state_dict(),
+            "streams": self._streams.state_dict(),
+            "random actions": space.np_random.bit_generator.state,
             "env": env.env.state_dict() if env.exact else None,  # type: ignore[attr-defined]
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; an environment that cannot tell its state (`env.exact`) starts anew."""
-        env = self.env
-        self.module.load_state_dict(state["policy"])
-        self.module.optimizer.load_state_dict(state["optimizer"])
+        env, model = self.env, self.model
+        model.set_parameters(state["parameters"], exact_match=True, device="cpu")
+        with torch.no_grad():
+            for name, value in state["variables"].items():
+                _attribute(model, name).copy_(value)
         self.learning_rate = state["learning_rate"]
-        self.ppo.num_timesteps, self.ppo._n_updates = state["timesteps"], state["updates"]
-        self._streams = dict(state["streams"])
+        model.num_timesteps, model._n_updates, model._episode_num = state["counters"]
+        if state["replay"] is not None:
+            replay.restore(self._replay(), state["replay"])
+        self._streams.load_state_dict(state["streams"])
+        model.action_space.np_random.bit_generator.state = state["random actions"]
         env.steps = state["steps"]
         env.ended.clear()
-        env.obs = self.ppo._last_obs = None  # SB3 then resets
+        env.obs = model._last_obs = None  # SB3 then resets
+        if env.recorder is not None:
+            env.recorder.load_state_dict(state["recorder"])
         if env.exact:
             env.env.load_state_dict(state["env"])  # type: ignore[attr-defined]
             if state["obs"] is not None:
-                env.obs = self.ppo._last_obs = np.array(state["obs"])
+                env.obs = np.array(state["obs"])
+                model._last_obs = env.present(env.obs)
                 env.running[:] = state["running"]
-                self.ppo._last_episode_starts = np.array(state["starts"])
+                model._last_episode_starts = np.array(state["starts"])
+        elif env.recorder is not None:
+            env.recorder.forget_under_way()
 
     def _arrays(self) -> dict[str, Array]:
         return {name: value.detach().numpy() for name, value in self.module.state_dict().items()}
-
-    @contextmanager
-    def _own_streams(self) -> Iterator[None]:
-        outside = _streams()
-        _set_streams(self._streams)
-        try:
-            yield
-        finally:
-            self._streams = _streams()
-            _set_streams(outside)
 
 
 def _joined(rollouts: Sequence[Rollout]) -> Rollout:
@@ -273,19 +340,9 @@ def _made(env: Any) -> str:
     return "an unregistered environment" if spec is None else f"{spec.id} {dict(sorted(spec.kwargs.items()))}"
 
 
-def _streams() -> dict[str, Any]:
-    """The process-wide random states as arrays and numbers."""
-    name, key, *counters, cached = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "numpy": {"name": name, "key": np.array(key), "counters": [int(c) for c in counters], "cached": float(cached)},
-        "python": {"version": version, "internal": np.array(internal, dtype=np.uint32), "gauss": gauss},
-    }
-
-
-def _set_streams(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(torch.as_tensor(state["torch"]))
-    numpy, python = state["numpy"], state["python"]
-    np.random.set_state((numpy["name"], np.asarray(numpy["key"]), *numpy["counters"], numpy["cached"]))
-    random.setstate((python["version"], tuple(int(i) for i in python["internal"]), python["gauss"]))
+def _attribute(model: Any, name: str) -> Tensor:
+    """SB3 names a variable by its path, `actor.log_std`."""
+    for part in name.split("."):
+        model = getattr(model, part)
+    tensor: Tensor = model
+    return tensor
