@@ -31,14 +31,14 @@ def information_gain(diff: Array, k: int, rng: np.random.Generator) -> npt.NDArr
     """
     _check(diff, k, members=2)
     p, q = _probability(diff), _probability(-diff)
-    return _top(entropy(p.mean(0), q.mean(0)) - entropy(p, q).mean(0), k, rng)
+    return _top(binary_entropy(p.mean(0), q.mean(0)) - binary_entropy(p, q).mean(0), k, rng)
 
 
 def _probability(diff: Array) -> Array:
     return 0.5 * (1 + np.tanh(diff / 2))
 
 
-def entropy(p: Array, q: Array) -> Array:
+def binary_entropy(p: Array, q: Array) -> Array:
     """Of an answer with the probabilities p and q = 1 - p, given apart so that neither is rounded away; nats."""
     tiny = np.finfo(np.float64).tiny  # 0 log 0 = 0
     return -p * np.log(np.maximum(p, tiny)) - q * np.log(np.maximum(q, tiny))

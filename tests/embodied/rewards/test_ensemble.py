@@ -7,7 +7,7 @@ import torch
 from embodied import checkpoint
 from embodied.feedback import Feedback, Segments
 from embodied.losses import LossError, logistic, pairwise
-from embodied.networks import RewardEnsemble
+from embodied.rewards.ensemble import RewardEnsemble
 from embodied.scores import Return
 
 TRUE = torch.tensor([1.0, -0.5, 0.0, 0.7])
