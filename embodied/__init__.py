@@ -26,8 +26,9 @@ _NAMES = {
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",
     "rewards.additive": "Additive Features Posterior Prior Turn greedy_information",
-    "queries": "Select disagreement information_gain uniform",
-    "teachers": "Teacher Utility answer noisy oracle",
+    "queries": "Select disagreement entropy information_gain k_centre narrowed uniform",
+    "teachers": "Flaws StepReward Teacher Thresholds Utility answer bpref noisy oracle threshold",
+    "explore": "RunningStd state_entropy",
     "loop": "Agent RewardModel Round RoundReport preference_loop",
 }
 _FILE = {name: file for file, names in _NAMES.items() for name in names.split()}
