@@ -25,6 +25,7 @@ _NAMES = {
     "fit": "FitReport Objective imitate plus ranking",
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",
+    "rewards.semi": "SemiSupervised Unlabelled",
     "rewards.additive": "Additive Features Posterior Prior Turn greedy_information",
     "queries": "Select disagreement entropy information_gain k_centre narrowed uniform",
     "teachers": "Flaws StepReward Teacher Thresholds Utility answer bpref noisy oracle threshold",
