@@ -24,10 +24,12 @@ _NAMES = {
     "label_models": "LabelModel as_given smooth unbias",
     "fit": "FitReport Objective imitate plus ranking",
     "policy": "Policy",
-    "networks": "RewardEnsemble",
-    "additive": "Additive Features Posterior Prior Turn greedy_information",
-    "queries": "Select disagreement information_gain uniform",
-    "teachers": "Teacher Utility answer noisy oracle",
+    "rewards.ensemble": "RewardEnsemble",
+    "rewards.semi": "SemiSupervised Unlabelled",
+    "rewards.additive": "Additive Features Posterior Prior Turn greedy_information",
+    "queries": "Select disagreement entropy information_gain k_centre narrowed uniform",
+    "teachers": "Flaws StepReward Teacher Thresholds Utility answer bpref noisy oracle threshold",
+    "explore": "RunningStd state_entropy",
     "loop": "Agent RewardModel Round RoundReport preference_loop",
 }
 _FILE = {name: file for file, names in _NAMES.items() for name in names.split()}

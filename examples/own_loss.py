@@ -14,9 +14,9 @@ from torch import Tensor
 from embodied.episodes import Episode, cut
 from embodied.feedback import feedback, stack
 from embodied.losses import check_loss, pairwise
-from embodied.networks import RewardEnsemble
 from embodied.queries import information_gain
 from embodied.records import Array, Query, Segment
+from embodied.rewards.ensemble import RewardEnsemble
 from embodied.teachers import answer, noisy
 from envs.point import HORIZON, PointMass, lqr, quadratic_reward
 from policies.sb3 import Sb3

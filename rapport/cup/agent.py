@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from embodied.additive import Additive
 from embodied.episodes import Episode, Episodes, cut
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit, imitate
 from embodied.loop import Round
 from embodied.records import Array, Query
+from embodied.rewards.additive import Additive
 from envs.arm import DT, HORIZON, VELOCITY, CupArms, Layouts, draw
 from envs.carriers import hurried
 from policies.sb3 import Rollout, Sb3

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embodied.additive import Additive
 from embodied.feedback import stack
 from embodied.records import Answer, Array, Compare, Query, Segment, Value
+from embodied.rewards.additive import Additive
 from embodied.store import Store
 from envs.arm import decode
 from rapport.cup import people

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from embodied.additive import Features, Prior
 from embodied.records import Array
+from embodied.rewards.additive import Features, Prior
 from envs.arm import decode
 
 PLACE_X = np.arange(-0.40, 0.2401, 0.08)

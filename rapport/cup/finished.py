@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from embodied import checkpoint
-from embodied.additive import Additive
+from embodied.rewards.additive import Additive
 from envs.arm import CupArms, Layouts
 from policies.export import load_policy
 from rapport.cup import pools

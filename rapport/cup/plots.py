@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from embodied.additive import Additive
 from embodied.records import Array
+from embodied.rewards.additive import Additive
 from envs.arm import decode
 from envs.arm_control import DT
 from envs.arm_task import LAPTOP_HALF, LAPTOP_SHIFT

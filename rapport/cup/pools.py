@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from embodied.additive import Additive, Turn, greedy_information
 from embodied.records import Array
+from embodied.rewards.additive import Additive, Turn, greedy_information
 from envs.arm import HORIZON, CupArms, Layouts, decode
 from rapport.cup.features import step_features
 

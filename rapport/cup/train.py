@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from embodied.additive import Additive
 from embodied.episodes import Episodes
 from embodied.feedback import Budget, feedback
 from embodied.loop import Ask, Round, preference_loop
 from embodied.records import Query
+from embodied.rewards.additive import Additive
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 from rapport.cup.agent import CupAgent, Recipe, held_out, proposer

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 
 from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
-from embodied.networks import RewardEnsemble
 from embodied.queries import Select, disagreement, information_gain, uniform
 from embodied.records import Answer, Array, Compare, Query
+from embodied.rewards.ensemble import RewardEnsemble
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 from envs.point import HORIZON, PointMass, lqr, quadratic_reward

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from embodied.additive import Additive, Features, Prior
 from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
 from embodied.queries import information_gain
 from embodied.records import Answer, Compare, Query, Skip
+from embodied.rewards.additive import Additive, Features, Prior
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from embodied.additive import Additive
 from embodied.episodes import Episodes
 from embodied.feedback import stack
 from embodied.records import Segment
+from embodied.rewards.additive import Additive
 from envs.arm import HORIZON, CupArms, draw
 from envs.arm_task import LAPTOP_SHIFT
 from envs.carriers import careful, hurried

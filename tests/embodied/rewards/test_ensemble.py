@@ -7,7 +7,7 @@ import torch
 from embodied import checkpoint
 from embodied.feedback import Feedback, Segments
 from embodied.losses import LossError, logistic, pairwise
-from embodied.networks import RewardEnsemble
+from embodied.rewards.ensemble import RewardEnsemble
 from embodied.scores import Return
 
 TRUE = torch.tensor([1.0, -0.5, 0.0, 0.7])
@@ -171,3 +171,19 @@ def test_bad_inputs_have_their_sentence():
         RewardEnsemble(3, 1, members=0)
     with pytest.raises(ValueError, match="dict of image"):
         model({"image": torch.zeros(2, 3)}, torch.zeros(2, 1))
+
+
+def test_spread_is_the_deviation_of_the_normalised_members_and_grows_away_from_what_was_answered():
+    told = pairs(200, seed=1)
+    model = RewardEnsemble(3, 1, hidden=(32,), steps=150)
+    model.fit(told, np.random.default_rng(0))
+    obs, act = steps_of(pairs(100, seed=2))
+    normalised = [
+        (model(torch.from_numpy(obs), torch.from_numpy(act))[e] - model.reward_mean[e]) / model.reward_std[e]
+        for e in range(3)
+    ]
+    spread = model.spread(obs, act)
+    assert spread.shape == (len(obs),)
+    assert np.allclose(spread, np.std([m.detach().numpy() for m in normalised], axis=0), atol=1e-5)
+    assert model.spread(5 * obs, 5 * act).mean() > 2 * spread.mean()
+    assert not RewardEnsemble(3, 1, members=1).spread(obs, act).any()

@@ -7,7 +7,9 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from embodied.additive import (
+from embodied.feedback import Feedback, Segments
+from embodied.queries import binary_entropy
+from embodied.rewards.additive import (
     NODES,
     Additive,
     Features,
@@ -17,8 +19,6 @@ from embodied.additive import (
     laplace,
     likelihood,
 )
-from embodied.feedback import Feedback, Segments
-from embodied.queries import entropy
 
 LAPSE = 0.1
 
@@ -151,7 +151,7 @@ def test_first_pick_has_the_most_information_by_plain_sampling():
     x = np.random.default_rng(1).normal(size=(12, 3)) * np.linspace(0.1, 3, 12)[:, None]
     weights = np.random.default_rng(2).multivariate_normal(model.posterior.mean, model.posterior.cov, 200_000)
     p, _ = likelihood(x @ weights.T, model.lapse)
-    gain = entropy(p.mean(1), 1 - p.mean(1)) - entropy(p, 1 - p).mean(1)
+    gain = binary_entropy(p.mean(1), 1 - p.mean(1)) - binary_entropy(p, 1 - p).mean(1)
     pick = greedy_information(model, x, [Turn("", np.ones(12, bool))], np.arange(12))[0]
     assert gain[pick] > gain.max() - 2e-3
 

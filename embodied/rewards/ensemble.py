@@ -1,6 +1,5 @@
-"""Reward models that are neural networks."""
+"""The plain reward model: an ensemble of networks of one step."""
 
-import math
 from collections.abc import Mapping
 from itertools import pairwise as neighbours
 from typing import Any
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from embodied.feedback import Feedback, Segments
-from embodied.fit import fit, ranking
 from embodied.label_models import LabelModel, as_given
 from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
+from embodied.rewards.learning import deviation, drawn, normalised, refit
 from embodied.scores import Return
 
 ANCHORS = 4096  # steps kept to normalise on; more would only make checkpoints larger
@@ -61,12 +60,8 @@ class RewardEnsemble(nn.Module):
         check_loss(self.loss)
         self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
         draw = torch.Generator().manual_seed(seed)
-
-        def uniform(*shape: int, fan_in: int) -> nn.Parameter:
-            return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) / math.sqrt(fan_in))
-
-        self.weights = nn.ParameterList(uniform(members, a, b, fan_in=a) for a, b in neighbours(sizes))
-        self.biases = nn.ParameterList(uniform(members, 1, b, fan_in=a) for a, b in neighbours(sizes))
+        self.weights = nn.ParameterList(drawn(draw, members, a, b, fan_in=a) for a, b in neighbours(sizes))
+        self.biases = nn.ParameterList(drawn(draw, members, 1, b, fan_in=a) for a, b in neighbours(sizes))
         self.register_buffer("obs_mean", torch.zeros(sizes[0]))
         self.register_buffer("obs_std", torch.ones(sizes[0]))
         self.register_buffer("reward_mean", torch.zeros(members))
@@ -107,54 +102,49 @@ class RewardEnsemble(nn.Module):
         step = step[torch.linspace(0, len(step) - 1, min(len(step), ANCHORS)).round().long()]
         self.anchors = step
         self.obs_mean.copy_(step.mean(0))
-        self.obs_std.copy_(_spread(step, 0))
-        self._normalise()
+        self.obs_std.copy_(deviation(step, 0))
+        self.normalise()
+
+    def prepare(self, segments: Segments) -> None:
+        """Take the steps of these segments for the anchor set, unless there is one."""
+        if self.anchors is None and isinstance(segments.obs, Tensor):
+            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
 
     @torch.no_grad()
-    def _normalise(self) -> None:
+    def normalise(self) -> None:
+        """Mean 0 and deviation 1 of each member on the anchor set, whatever its weights have become."""
         assert self.anchors is not None
         reward = self._members((self.anchors.to(self.obs_mean.device) - self.obs_mean) / self.obs_std)
         self.reward_mean.copy_(reward.mean(1))
-        self.reward_std.copy_(_spread(reward, 1))
+        self.reward_std.copy_(deviation(reward, 1))
+
+    def score(self, segments: Segments) -> Tensor:
+        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
+        score: Tensor = Return(self)(segments)
+        return score
 
     @torch.no_grad()
     def utilities(self, segments: Segments) -> Tensor:
-        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
-        utilities: Tensor = Return(self)(segments)
-        return utilities
+        """`score` without gradients."""
+        return self.score(segments)
 
-    @torch.no_grad()
     def reward(self, obs: Array, act: Array) -> Array:
         """The reward that an agent is trained with, obs [B,O], act [B,A] -> [B]: mean of the normalised members."""
-        tensors = [torch.as_tensor(x, dtype=torch.float32, device=self.obs_mean.device) for x in (obs, act)]
-        for name, tensor in zip(("observation", "action"), tensors, strict=True):
-            if not torch.isfinite(tensor).all():
-                row = torch.nonzero(~torch.isfinite(tensor))[0].tolist()
-                raise ValueError(f"{name} {row} is not finite; mend the environment, a reward for it would be a guess")
-        members = self(*tensors).movedim(0, -1)
-        normalised: Array = ((members - self.reward_mean) / self.reward_std).mean(-1).cpu().numpy()
-        return normalised
+        mean: Array = normalised(self, obs, act).mean(-1).cpu().numpy()
+        return mean
+
+    def spread(self, obs: Array, act: Array) -> Array:
+        """How far the members are apart about each step, [B]: deviation over members of their normalised rewards.
+
+        RUNE (arXiv 2205.12401) adds beta_t times it to the reward; beta_t = .05 (1 - 1e-5)^t is the agent's. One member
+        alone is never apart.
+        """
+        spread: Array = normalised(self, obs, act).std(-1, correction=0).cpu().numpy()
+        return spread
 
     def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
-        """Train on from the present weights with a fresh Adam, then normalise; reports loss and agreement, ties apart.
-
-        The optimiser is not carried, so weights, normaliser and `rng` are the whole state. Without an anchor set, the
-        steps of this feedback become it.
-        """
-        segments = feedback.segments
-        if self.anchors is None and isinstance(segments.obs, Tensor):
-            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
-        opt = torch.optim.Adam(self.parameters(), lr=self.rate)
-        objective = ranking(Return(self), self.loss, self.label_model)
-        report = fit(objective, feedback, opt, steps=self.steps, batch=self.batch, rng=rng)
-        self._normalise()
-        said = torch.diff(feedback.target).squeeze(-1)
-        thought = torch.diff(self.utilities(segments).mean(0)).squeeze(-1)
-        decided = said != 0
-        return {
-            "loss": report.losses[-1] if report.losses else math.nan,
-            "agreement": float((said * thought > 0)[decided].float().mean()) if decided.any() else math.nan,
-        }
+        """Learn from all feedback (`refit`). Without an anchor set, the steps of this feedback become it."""
+        return refit(self, feedback, rng)
 
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""
@@ -166,8 +156,3 @@ class RewardEnsemble(nn.Module):
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         self.anchors = None if state["anchors"] is None else state["anchors"].clone()
-
-
-def _spread(x: Tensor, dim: int) -> Tensor:
-    std = x.std(dim, correction=0)
-    return torch.where(std > 1e-6, std, 1.0)  # what never varies stays as it is

@@ -17,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
 from embodied.feedback import Feedback, Segments
-from embodied.queries import entropy
+from embodied.queries import binary_entropy
 from embodied.records import Array
 
 # Equally likely values of a standard Gaussian. Where the posterior is wide the likelihood is a step, which a polynomial
@@ -259,7 +259,7 @@ def greedy_information(model: Additive, x: Array, turns: Sequence[Turn], exclusi
         variance = np.maximum(np.einsum("nd,nd->n", xs, x), 1e-12)
         p, _ = likelihood(mean + NODES[:, None] * np.sqrt(variance), model.lapse)
         expected = p.mean(0)
-        gain = entropy(expected, 1 - expected) - entropy(p, 1 - p).mean(0)
+        gain = binary_entropy(expected, 1 - expected) - binary_entropy(p, 1 - p).mean(0)
         if turn.group:
             parts = {g: np.einsum("nd,de,ne->n", x[:, c], cov[np.ix_(c, c)], x[:, c]) for g, c in columns.items()}
             gain = gain * parts[turn.group] / np.maximum(sum(parts.values()), 1e-12)
