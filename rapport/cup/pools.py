@@ -271,7 +271,8 @@ def choose_later(model: Additive, x: Array, c: Candidates, kind: Array, k: int) 
     """Turns of a later round; `kind [layouts]` is 0 factorial, 1 local, 2 versions. A layout is used at most once.
 
     The second turn sets the policy's own cup posture against a nearly upright one on the same path: with a cup that is
-    already almost upright, it is the question that decides whether that is upright enough.
+    already almost upright, it is the question that decides whether that is upright enough. The fourth is about speed,
+    whose sum is the length of the path: without it a person who wants the short way is understood too late.
     """
     of, posture_only = kind[c.layout], np.isin(c.pair, [0, 5])
     everything = np.ones(len(c), bool)
@@ -279,7 +280,7 @@ def choose_later(model: Additive, x: Array, c: Candidates, kind: Array, k: int) 
         Turn("place", of == 1),
         Turn("tilt", (of == 1) & posture_only),
         Turn("", of == 2),
-        Turn("tilt", everything),
+        Turn("speed", everything),
         Turn("", of == 2),
     ]
     return greedy_information(model, x, [cycle[i % len(cycle)] for i in range(k)], c.layout)
