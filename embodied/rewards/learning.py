@@ -116,3 +116,15 @@ def deviation(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
 def drawn(draw: torch.Generator, *shape: int, fan_in: int) -> nn.Parameter:
     """First weights, uniform within 1/sqrt(fan_in)."""
     return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) / math.sqrt(fan_in))
+
+
+class Linears(nn.Module):
+    """One linear map per member, as one batched product: x [E,N,A] -> [E,N,B]."""
+
+    def __init__(self, draw: torch.Generator, members: int, size: int, out: int) -> None:
+        super().__init__()
+        self.weight = drawn(draw, members, size, out, fan_in=size)
+        self.bias = drawn(draw, members, 1, out, fan_in=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
