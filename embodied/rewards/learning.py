@@ -61,6 +61,14 @@ class StepNetwork(Network, Protocol):
         """The members' own rewards of steps, not normalised, [E,...]."""
         ...
 
+    def reward(self, obs: Array, act: Array) -> Array:
+        """What an agent is trained with, [B]: mean of the normalised members."""
+        ...
+
+    def spread(self, obs: Array, act: Array) -> Array:
+        """Deviation over the normalised members, [B]."""
+        ...
+
 
 def refit(
     model: Network, feedback: Feedback, rng: np.random.Generator, objective: Objective | None = None
