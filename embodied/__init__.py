@@ -26,6 +26,8 @@ _NAMES = {
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",
     "rewards.semi": "SemiSupervised Unlabelled",
+    "rewards.conv": "PixelEnsemble",
+    "rewards.transformer": "PreferenceTransformer",
     "rewards.additive": "Additive Features Posterior Prior Turn greedy_information",
     "queries": "Select disagreement entropy information_gain k_centre narrowed uniform",
     "teachers": "Flaws StepReward Teacher Thresholds Utility answer bpref noisy oracle threshold",

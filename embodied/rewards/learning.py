@@ -61,6 +61,14 @@ class StepNetwork(Network, Protocol):
         """The members' own rewards of steps, not normalised, [E,...]."""
         ...
 
+    def reward(self, obs: Array, act: Array) -> Array:
+        """What an agent is trained with, [B]: mean of the normalised members."""
+        ...
+
+    def spread(self, obs: Array, act: Array) -> Array:
+        """Deviation over the normalised members, [B]."""
+        ...
+
 
 def refit(
     model: Network, feedback: Feedback, rng: np.random.Generator, objective: Objective | None = None
@@ -116,3 +124,15 @@ def deviation(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
 def drawn(draw: torch.Generator, *shape: int, fan_in: int) -> nn.Parameter:
     """First weights, uniform within 1/sqrt(fan_in)."""
     return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) / math.sqrt(fan_in))
+
+
+class Linears(nn.Module):
+    """One linear map per member, as one batched product: x [E,N,A] -> [E,N,B]."""
+
+    def __init__(self, draw: torch.Generator, members: int, size: int, out: int) -> None:
+        super().__init__()
+        self.weight = drawn(draw, members, size, out, fan_in=size)
+        self.bias = drawn(draw, members, 1, out, fan_in=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)

@@ -11,15 +11,14 @@ from torch import Tensor
 from embodied.feedback import Feedback, Segments
 from embodied.fit import ranking
 from embodied.records import Array
-from embodied.rewards.ensemble import RewardEnsemble
-from embodied.rewards.learning import refit
+from embodied.rewards.learning import StepNetwork, refit
 
 Unlabelled = Callable[[int, np.random.Generator], Segments]
 """(n, rng) -> n pairs [n,2,T,*] that nobody was asked about. Deterministic given rng, for exact resume."""
 
 
 class SemiSupervised:
-    """A reward ensemble that also learns from its own sure opinions of pairs nobody was asked about.
+    """RewardEnsemble or PixelEnsemble, learning also from its own sure opinions of pairs that nobody was asked about.
 
     In each step of a fit, `ratio` unlabelled pairs come with every labelled one. A member that gives one segment of
     such a pair more than probability `tau` takes that for an answer, at the members' sum and the mean over the pairs,
@@ -33,7 +32,7 @@ class SemiSupervised:
 
     def __init__(
         self,
-        reward: RewardEnsemble,
+        reward: StepNetwork,
         unlabelled: Unlabelled,
         *,
         tau: float = 0.95,

@@ -98,6 +98,17 @@ def test_stack_pads_with_zeros_and_masks():
     assert torch.isnan(segments.log_prob).all()
 
 
+def test_stack_leaves_images_of_bytes_as_they_are():
+    def clip(dtype, *shape):
+        return Segment("e", 0, 3, np.full((3, *shape), 200, dtype), np.zeros((3, 1), np.float32))
+
+    image, floats, vector = clip(np.uint8, 4, 5, 1), clip(np.float32, 4, 5, 1), clip(np.uint8, 7)
+    assert stack([Query("q", (image, image))]).obs.dtype == torch.uint8
+    for pair_ in ((image, floats), (vector, vector)):
+        obs = stack([Query("q", pair_)]).obs
+        assert obs.dtype == torch.float32 and (obs == 200).all()
+
+
 def test_stack_refuses_mixed_environments_and_sizes():
     wide = Segment("c", 0, 1, np.zeros((1, 7), np.float32), np.zeros((1, 1), np.float32))
     with pytest.raises(ValueError, match=r"query b: .*\(7,\).*query a|query b: .*\(7,\).*in a"):

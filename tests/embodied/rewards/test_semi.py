@@ -66,7 +66,7 @@ def test_a_crop_is_a_stretch_of_each_segment_as_much_shorter_for_all_of_a_row(se
 
 
 def test_crops_and_offsets_are_even_and_the_offsets_of_a_pair_independent():
-    """Ten steps, up to 3 fewer: each number in a quarter of 8,000 rows (deviation 39), and all pairs of offsets alike."""
+    """Ten steps, up to 3 fewer: each number in a quarter of 8,000 rows (deviation 39), all pairs of offsets alike."""
     part = cropped(segments(8000, 0, steps=10), 3, np.random.default_rng(0)).mask
     fewer, start = 10 - part.sum(-1)[:, 0], part.int().argmax(-1)
     assert (torch.bincount(fewer) - 2000).abs().max() < 150

@@ -1,0 +1,166 @@
+"""The ensemble for pixels: small convolution networks of one frame and one action."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, leaky_relu
+
+from embodied.feedback import Feedback, Segments
+from embodied.label_models import LabelModel, as_given
+from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
+from embodied.records import Array
+from embodied.rewards.learning import Linears, deviation, drawn, normalised, refit
+from embodied.scores import Return
+
+ANCHORS = 512  # frames kept to normalise on; they are saved with every checkpoint
+CHUNK = 1024  # frames at a time, to bound memory
+
+
+class PixelEnsemble(nn.Module):
+    """E networks from (frame, action) of one step to its reward: RewardEnsemble, with eyes.
+
+    Frames are [...,H,W,C] with values 0..255, uint8 or float; stacked or grey ones have another C. Three convolutions
+    halve the frame each time, then come the action and two linear layers. The members run together, as groups of one
+    convolution. Loss, anchor set, normaliser and state are as in RewardEnsemble, which see. Raises LossError for a
+    loss that fails `check_loss`, ValueError for impossible sizes.
+    """
+
+    act_mean: Tensor
+    act_std: Tensor
+    reward_mean: Tensor
+    reward_std: Tensor
+
+    def __init__(
+        self,
+        frame: tuple[int, int, int],
+        act_size: int,
+        *,
+        members: int = 3,
+        channels: tuple[int, ...] = (16, 32, 32),
+        hidden: int = 64,
+        seed: int = 0,
+        loss: Loss | PairLoss | None = None,
+        label_model: LabelModel = as_given,
+        steps: int = 80,
+        batch: int = 32,
+        rate: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        height, width, colours = frame
+        if min(frame) < 1 or act_size < 0 or min((members, hidden, *channels)) < 1 or not channels:
+            raise ValueError(
+                f"sizes frame {frame}, act {act_size}, members {members}, channels {channels}, hidden {hidden}; give "
+                "frames [H,W,C] and at least 1 of each"
+            )
+        self.frame, self.act_size, self.members, self.channels, self.hidden = frame, act_size, members, channels, hidden
+        self.loss = as_loss(logistic if loss is None else loss)
+        check_loss(self.loss)
+        self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
+        draw = torch.Generator().manual_seed(seed)
+        sizes = (colours, *channels)
+        self.kernels = nn.ParameterList(
+            drawn(draw, members * b, a, 3, 3, fan_in=9 * a) for a, b in zip(sizes, channels, strict=False)
+        )
+        self.shifts = nn.ParameterList(
+            drawn(draw, members * b, fan_in=9 * a) for a, b in zip(sizes, channels, strict=False)
+        )
+        for _ in channels:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        self.look = Linears(draw, members, height * width * channels[-1] + act_size, hidden)
+        self.head = Linears(draw, members, hidden, 1)
+        self.register_buffer("act_mean", torch.zeros(act_size))
+        self.register_buffer("act_std", torch.ones(act_size))
+        self.register_buffer("reward_mean", torch.zeros(members))
+        self.register_buffer("reward_std", torch.ones(members))
+        self.anchors: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, obs: Tensor | dict[str, Tensor], act: Tensor) -> Tensor:
+        """The members' own rewards, not normalised: obs [...,H,W,C], act [...,A] -> [E,...]."""
+        if isinstance(obs, dict):
+            raise ValueError(f"observations are a dict of {', '.join(obs)}; give one tensor of frames [...,H,W,C]")
+        if obs.shape[-3:] != self.frame or act.shape[-1:] != (self.act_size,) or obs.shape[:-3] != act.shape[:-1]:
+            raise ValueError(
+                f"frames have shape {list(obs.shape)} and actions {list(act.shape)}, this reward was made for "
+                f"[..., {', '.join(map(str, self.frame))}] and [..., {self.act_size}]; take one environment at a time"
+            )
+        x = obs.reshape(-1, *self.frame).movedim(-1, 1).float() / 127.5 - 1
+        for layer, (kernel, shift) in enumerate(zip(self.kernels, self.shifts, strict=True)):
+            # All members look at the same frame, so the first convolution needs no groups.
+            groups = self.members if layer else 1
+            x = leaky_relu(conv2d(x, kernel, shift, stride=2, padding=1, groups=groups))
+        seen = x.unflatten(1, (self.members, self.channels[-1])).flatten(2).movedim(1, 0)
+        done = ((act - self.act_mean) / self.act_std).reshape(1, len(x), self.act_size).expand(self.members, -1, -1)
+        reward: Tensor = self.head(leaky_relu(self.look(torch.cat([seen, done], -1))))
+        return reward.reshape(self.members, *act.shape[:-1])
+
+    @torch.no_grad()
+    def anchor(self, obs: Array, act: Array) -> None:
+        """Fix the steps obs [N,H,W,C], act [N,A] to normalise on; do it once, before the first fit."""
+        if obs.shape[1:] != self.frame or act.shape != (len(obs), self.act_size) or len(obs) < 2:
+            raise ValueError(
+                f"the anchor set has shapes {list(obs.shape)} and {list(act.shape)}, not "
+                f"[N, {', '.join(map(str, self.frame))}] and [N, {self.act_size}]; give at least 2 steps"
+            )
+        if not (np.isfinite(obs).all() and np.isfinite(act).all()):
+            raise ValueError("the anchor set holds NaN or infinity; drop those steps")
+        rows = np.linspace(0, len(obs) - 1, min(len(obs), ANCHORS)).round().astype(int)
+        frames = torch.from_numpy(np.round(obs[rows]).clip(0, 255).astype(np.uint8))
+        actions = torch.from_numpy(act[rows].astype(np.float32))
+        self.anchors = frames, actions
+        self.act_mean.copy_(actions.mean(0))
+        self.act_std.copy_(deviation(actions, 0))
+        self.normalise()
+
+    def prepare(self, segments: Segments) -> None:
+        """Take the steps of these segments for the anchor set, unless there is one."""
+        if self.anchors is None and isinstance(segments.obs, Tensor):
+            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Mean 0 and deviation 1 of each member on the anchor set, whatever its weights have become."""
+        assert self.anchors is not None
+        reward = self(*(x.to(self.reward_mean.device) for x in self.anchors))
+        self.reward_mean.copy_(reward.mean(1))
+        self.reward_std.copy_(deviation(reward, 1))
+
+    def score(self, segments: Segments) -> Tensor:
+        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
+        score: Tensor = Return(self)(segments)
+        return score
+
+    @torch.no_grad()
+    def utilities(self, segments: Segments) -> Tensor:
+        """`score` without gradients, some rows at a time."""
+        rows = max(1, CHUNK // segments.mask[0].numel()) if len(segments) else 1
+        parts = [self.score(segments[n : n + rows]) for n in range(0, max(len(segments), 1), rows)]
+        return torch.cat(parts, 1)
+
+    def reward(self, obs: Array, act: Array) -> Array:
+        """The reward that an agent is trained with, obs [B,H,W,C], act [B,A] -> [B]: mean of the normalised members."""
+        mean: Array = normalised(self, obs, act, CHUNK).mean(-1).cpu().numpy()
+        return mean
+
+    def spread(self, obs: Array, act: Array) -> Array:
+        """How far the members are apart about each step, [B], as RewardEnsemble's."""
+        spread: Array = normalised(self, obs, act, CHUNK).std(-1, correction=0).cpu().numpy()
+        return spread
+
+    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from all feedback (`refit`). Without an anchor set, the steps of this feedback become it."""
+        return refit(self, feedback, rng)
+
+    def fingerprint(self) -> str:
+        """What must agree for a saved state to fit."""
+        frame, channels = "x".join(map(str, self.frame)), "-".join(map(str, self.channels))
+        return f"PixelEnsemble of {self.members} x {frame}+{self.act_size}, channels {channels}, hidden {self.hidden}"
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"anchors": self.anchors}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        anchors = state["anchors"]
+        self.anchors = None if anchors is None else (anchors[0].clone(), anchors[1].clone())
