@@ -28,11 +28,14 @@ class RewardModel(Stateful, Protocol):
 
 
 class Agent(Stateful, Protocol):
-    """What the loop asks of whoever acts: `advance` by some environment steps, and to be told of a new reward."""
+    """What the loop asks of whoever acts: `advance` by some environment steps, and to be told of a new reward.
+
+    `fresh` is false where a resumed run is handed the reward that it had: what was done about it has been done.
+    """
 
     def advance(self, steps: int) -> dict[str, float]: ...
 
-    def reward_changed(self, reward: Any) -> None: ...
+    def reward_changed(self, reward: Any, fresh: bool = True) -> None: ...
 
 
 Propose = Callable[[int, int, np.random.Generator], Sequence[Query]]
@@ -93,7 +96,7 @@ def preference_loop(
     everything: dict[str, Any] = dict(agent=agent, reward=reward, rng=rng, given=given, **parts)
     done = checkpoint.load(folder, **everything)
     if given.reward:
-        agent.reward_changed(reward)
+        agent.reward_changed(reward, fresh=False)
     for index in range(done, len(rounds)):
         metrics: dict[str, float] = {}
         if rounds[index].questions:

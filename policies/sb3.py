@@ -100,7 +100,8 @@ class Sb3:
     """An algorithm of stable-baselines3 on a gymnasium vector environment, on CPU.
 
     seed: of the networks and of the agent's own streams. algorithm, policy: classes of SB3 or of the user's own that
-    extend them. reward: replaces the environment's (see `Reward`). recorder: keeps what happened. log_std_range: the
+    extend them. reward: replaces the environment's (see `Reward`). recorder: keeps what happened. hide_ends:
+    see `VecAdapter`. log_std_range: the
     log standard deviation of an on-policy Gaussian's actions is clamped to it at the start of each rollout. kwargs:
     arguments of the algorithm. Rates are numbers: a schedule would see a chunk and not the run. Assign `learning_rate`
     between chunks instead.
@@ -115,6 +116,7 @@ class Sb3:
         policy: str | type[BasePolicy] = "MlpPolicy",
         reward: Reward | None = None,
         recorder: Recorder | None = None,
+        hide_ends: bool = False,
         log_std_range: tuple[float, float] | None = None,
         learning_rate: float = 3e-4,
         **kwargs: Any,
@@ -127,7 +129,7 @@ class Sb3:
         if log_std_range is not None and not log_std_range[0] <= log_std_range[1]:
             raise ValueError(f"log_std_range is {log_std_range}; give (lowest, highest)")
         self.learning_rate = learning_rate
-        self.env = VecAdapter(env, reward, seed=seed, recorder=recorder)
+        self.env = VecAdapter(env, reward, seed=seed, recorder=recorder, hide_ends=hide_ends)
         self._streams = Streams()  # seeded as the model is made
         rate = lambda _: self.learning_rate  # noqa: E731
         make: Any = algorithm
@@ -226,6 +228,10 @@ class Sb3:
             if updates and self.model.replay_buffer.size():
                 self.model.train(gradient_steps=updates, batch_size=self.model.batch_size)
         self._check_parameters()
+
+    @property
+    def remembers(self) -> bool:
+        return isinstance(self.model, OffPolicyAlgorithm)
 
     def _replay(self) -> Any:
         if not isinstance(self.model, OffPolicyAlgorithm):

@@ -27,8 +27,9 @@ class VecAdapter(VecEnv):
 
     Observations are a Box: of one dimension, which SB3 gets as float32, or frames [H,W,C] of bytes, which it gets with
     the channels first. `recorder` keeps what happened, and `reward` may read it: the present step is there already.
-    An episode ends when `terminated` or `truncated`; SB3 bootstraps the latter alone. An environment of fixed horizon
-    whose observation tells the time should say `terminated`. Raises NotFinite, and ValueError for a wrong shape.
+    An episode ends when `terminated` or `truncated`; SB3 bootstraps the latter alone, with `hide_ends` both, so that an
+    end by itself is worth nothing. An environment of fixed horizon whose observation tells the time should say
+    `terminated`. Raises NotFinite, and ValueError for a wrong shape.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class VecAdapter(VecEnv):
         *,
         seed: int = 0,
         recorder: Recorder | None = None,
+        hide_ends: bool = False,
     ) -> None:
         name, mode = type(env).__name__, env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
@@ -57,7 +59,7 @@ class VecAdapter(VecEnv):
         ):
             raise ValueError(f"{name}'s action space is {acts}; wrap it so that it is a Box of one dimension")
         self.env, self.reward, self.seed_of_reset, self.steps = env, reward, seed, 0
-        self.recorder = recorder
+        self.recorder, self.hide_ends = recorder, hide_ends
         self.obs: Array | None = None  # as the environment gives it
         self.running = np.zeros((2, env.num_envs))  # own and given return of the episodes under way
         self.ended: list[Array] = []  # [3, episodes] each: success, own return, given return
@@ -122,7 +124,10 @@ class VecAdapter(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in index:
             last = np.array(info["final_obs"][i], dtype=self._dtype)
-            infos[i] = {"terminal_observation": self.present(last), "TimeLimit.truncated": bool(truncated[i])}
+            infos[i] = {
+                "terminal_observation": self.present(last),
+                "TimeLimit.truncated": bool(truncated[i]) or self.hide_ends,
+            }
         return infos
 
     def _finite(self, what: str, values: Array) -> Array:

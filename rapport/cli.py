@@ -51,6 +51,48 @@ class Demo:
 
 
 @dataclass(frozen=True)
+class Train:
+    """Learn a reward and a policy in any Gymnasium environment from answers about short clips."""
+
+    env: str
+    """An id that Gymnasium knows (Reacher-v5, FetchReach-v4, ...), or module:Class or file.py:Class of your own."""
+    method: Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"] = "pebble"
+    """How answers become a reward and a reward behaviour. true: the environment's own reward, which asks nobody."""
+    answers: int = 100
+    """How many questions may be asked in all."""
+    steps: int = 20_000
+    """Environment steps, all copies together."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    teacher: Literal["oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "oracle"
+    """The simulated teacher, who judges by the environment's own reward, with the flaws of B-Pref's six."""
+    select: Annotated[
+        Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"] | None,
+        tyro.conf.arg(help_behavior_hint=""),
+    ] = None
+    """How questions are chosen; the method's own way unless told."""
+    sessions: int = 10
+    """Rounds of questions, evenly over the run."""
+    clip: int = 50
+    """Steps of a clip; the whole episode where it is shorter."""
+    copies: int = 1
+    """Copies of the environment side by side."""
+    horizon: int = 0
+    """A time limit for an environment that has none; 0: its own."""
+    algorithm: Literal["auto", "sac", "ppo"] = "auto"
+    """auto: sac for actions that are numbers, ppo for choices."""
+    out: Folder = None
+    """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
+    json: Flag = False
+    """Print one JSON object last: returns before and after, where the questions went, seconds."""
+
+    def __call__(self) -> int:
+        from rapport.train.command import command
+
+        return command(self)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
 
@@ -126,6 +168,7 @@ class Reproduce:
 
 Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -148,7 +191,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        again = "goes on where it stopped" if isinstance(verb, Demo) else "starts it again"
+        again = "goes on where it stopped" if isinstance(verb, Demo | Train) else "starts it again"
         print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -195,7 +195,7 @@ class CupAgent:
     def _totals(self, rollouts: pools.Rollouts) -> Array:
         return self.step(rollouts.obs.astype(float), rollouts.act.astype(float)).sum(1)
 
-    def reward_changed(self, reward: StepReward) -> None:
+    def reward_changed(self, reward: StepReward, fresh: bool = True) -> None:
         """The new reward, scaled so that the best clips seen so far are worth SPAN more than the pre-trained policy."""
         self.reward = reward
         if self.totals is None or self.first_total is None:

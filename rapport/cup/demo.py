@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from embodied import checkpoint
 from embodied.feedback import Budget
 from envs.arm_render import RenderError
+from rapport.console import Clock, say, working
 from rapport.cup.agent import CupAgent
 from rapport.cup.clips import render_before_after
 from rapport.cup.handover import hand_over
@@ -151,33 +151,6 @@ def whose(settings: Settings) -> str:
     if settings.ask:
         return f"What you wish is not known; these are the wishes of {person.name}, who wants {person.wants}:"
     return f"{person.name.capitalize()} wants {person.wants}:"
-
-
-def say(text: str) -> None:
-    """For whoever looks on; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def working(what: str) -> Any:
-    """Says what takes more than a moment, and how long it took."""
-    start = time.monotonic()
-    print(f"{what} ...", end="", file=sys.stderr, flush=True)
-    yield
-    print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-
-
-class Clock:
-    """Seconds of work on a run, also over interruptions; what a kill cut off since the last save is lost."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.start = path, time.monotonic()
-        self.before = float(read_json(path)) if path.exists() else 0.0
-
-    def save(self) -> float:
-        seconds = self.before + time.monotonic() - self.start
-        write_json(self.path, seconds)
-        return seconds
 
 
 def _who(settings: Settings) -> str:

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from envs.arm_render import GL_INSTALL_LINE, gl
+from rapport.console import say
 from rapport.cup.agent import held_out
 from rapport.cup.clips import SHOWN, render_before_after
-from rapport.cup.demo import say, whose
+from rapport.cup.demo import whose
 from rapport.cup.features import step_features
 from rapport.cup.finished import Finished, open_finished
 from rapport.cup.measure import Measured, measure

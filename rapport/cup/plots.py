@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,34 +19,13 @@ from envs.arm_task import LAPTOP_HALF, LAPTOP_SHIFT
 from rapport.cup.features import CENTRES, GROUPS, bumps, tilt_features
 from rapport.cup.measure import Measured
 from rapport.cup.pools import Rollouts
+from rapport.drawing import themed
 from rapport.html import THEME
 
 PATHS = 48  # of each policy that are drawn
 Curve = Callable[[Array], Array]
 LIKED, DISLIKED = (0.10, 0.62, 0.42), (0.88, 0.27, 0.16)
 _LINE: dict[str, Any] = dict(linewidth=1.8, marker="o", markersize=3, clip_on=False)
-_RC: dict[Any, Any] = {
-    "text.color": THEME["ink"],
-    "axes.edgecolor": THEME["line"],
-    "axes.labelcolor": THEME["muted"],
-    "xtick.color": THEME["muted"],
-    "ytick.color": THEME["muted"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": THEME["line"],
-    "grid.linewidth": 0.7,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "axes.axisbelow": True,
-}
-
-
-def _figure(width: float, height: float, draw: Callable[[Figure], None], font: float = 9) -> Figure:
-    with matplotlib.rc_context({**_RC, "font.size": font}):
-        figure = Figure((width, height), layout="constrained")
-        draw(figure)
-        return figure
 
 
 def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measured) -> tuple[Figure, Figure]:
@@ -84,7 +62,7 @@ def progress(rows: Sequence[Mapping[str, Any]], before: Measured, after: Measure
         bottom.xaxis.set_major_locator(MaxNLocator(5))
         bottom.set(xlabel=label, xlim=(x[0], x[-1] * 1.02))
 
-    return _figure(4.8, 3.3, shares), _figure(4.8, 3.3, manners)
+    return themed(4.8, 3.3, shares), themed(4.8, 3.3, manners)
 
 
 def place_utility(reward: Additive, xy: Array) -> Array:
@@ -119,7 +97,7 @@ def cost_map(reward: Additive | None, before: Rollouts, after: Rollouts) -> Figu
         axes.grid(False)
         axes.spines[:].set_visible(False)
 
-    return _figure(7.8, 4.15, draw, font=7.5)
+    return themed(7.8, 4.15, draw, font=7.5)
 
 
 def _tinted(value: Array) -> Array:
@@ -182,7 +160,7 @@ def tilt_curve(reward: Additive, before: float, after: float, hidden: Curve | No
                           fontsize=8)  # fmt: skip
         axes.set(xlim=(0, 75), xlabel="tilt of the cup, degrees", ylabel="liking of a second, log-odds")
 
-    return _figure(4.8, 3.3, draw)
+    return themed(4.8, 3.3, draw)
 
 
 def importance(parts: Mapping[str, float]) -> Figure:
@@ -204,4 +182,4 @@ def importance(parts: Mapping[str, float]) -> Figure:
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
 
-    return _figure(4.8, 3.3, draw)
+    return themed(4.8, 3.3, draw)

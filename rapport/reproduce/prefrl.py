@@ -94,7 +94,7 @@ class PointAgent:
             self.sb3.advance(steps)
         return {}
 
-    def reward_changed(self, reward: Any) -> None:
+    def reward_changed(self, reward: Any, fresh: bool = True) -> None:
         self.sb3.reward_changed(lambda obs, act, own: reward.reward(obs, act))
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Climber:
                 self.place = around[np.argmax(self.reward.reward(around, np.zeros((16, 1))))]
         return {"distance": float(np.linalg.norm(self.place - GOAL))}
 
-    def reward_changed(self, reward):
+    def reward_changed(self, reward, fresh=True):
         self.reward = reward
 
     def state_dict(self):

@@ -1,0 +1,23 @@
+"""Preference learning in any Gymnasium environment, from Python: the same as `rapport train`.
+
+from rapport.train import Settings, pebble, train
+train(Settings(env="Reacher-v5", method=pebble(), answers=100, steps=20_000), "runs/reacher")
+"""
+
+from rapport.train.methods import METHODS, Method, ensemble, pebble, rune, surf, transformer, true_reward
+from rapport.train.settings import Settings
+from rapport.train.training import Trained, train
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Settings",
+    "Trained",
+    "ensemble",
+    "pebble",
+    "rune",
+    "surf",
+    "train",
+    "transformer",
+    "true_reward",
+]

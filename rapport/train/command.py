@@ -1,0 +1,91 @@
+"""`rapport train`: a run from the command line, from the first question to the report."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from embodied import checkpoint
+from rapport.console import say, working
+from rapport.train.methods import METHODS
+from rapport.train.settings import Settings
+from rapport.train.training import train
+
+if TYPE_CHECKING:
+    from rapport.cli import Train
+
+
+def settings_of(options: Train) -> Settings:
+    method = METHODS[options.method]()
+    if options.select is not None:
+        method = replace(method, select=options.select)
+    return Settings(
+        env=options.env,
+        method=method,
+        answers=options.answers if method.reward != "true" else 0,
+        steps=options.steps,
+        seed=options.seed,
+        teacher=options.teacher,
+        sessions=options.sessions,
+        clip=options.clip,
+        copies=options.copies,
+        horizon=options.horizon,
+        algorithm=options.algorithm,
+    )
+
+
+def default_folder(settings: Settings) -> Path:
+    """One folder per setting that is often changed; others are refused by the folder itself."""
+    env = re.sub(r"[^A-Za-z0-9._-]+", "-", settings.env)
+    parts = ["train", env, settings.method.name, f"seed{settings.seed}", f"{settings.answers}answers"]
+    return Path("runs") / "-".join(parts)
+
+
+def command(options: Train) -> int:
+    settings = settings_of(options)
+    folder = options.out or default_folder(settings)
+    if (folder / "result.json").exists():
+        say(f"{folder} is finished: this is what it found. Another --out makes a new run.")
+    elif done := checkpoint.latest(folder / "checkpoints"):
+        say(f"{folder}: going on after round {done} of {settings.sessions + 1}.")
+    with tqdm(
+        total=settings.steps, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True
+    ) as bar:
+
+        def told(row: dict[str, Any]) -> None:
+            bar.update(max(0, row["steps"] - bar.n))
+            bar.set_postfix_str(f"{row['answers']} answers, true return {row['return']:.4g}")
+
+        trained = train(settings, folder, progress=bar.update, told=told, doing=bar.set_description_str)
+    with working("writing the report"):
+        from rapport.train.report import write_report
+
+        report = write_report(folder)
+    result = trained.result
+    for warning in result["warnings"]:
+        say(f"Note: {warning}")
+    if options.json:
+        print(json.dumps(summary(result)))
+        return 0
+    spent = result["budget"]
+    print(f"\n{settings.env}, {settings.method.name}, {settings.episodes} episodes that nothing was learned from:")
+    print(
+        f"true return {result['return_before']:.4g} before, {result['return_after']:.4g} after {result['steps']} steps"
+    )
+    print(
+        f"{spent['asked']} questions: {spent['answered']} answered ({spent['ties']} ties), {spent['skipped']} skipped; "
+        f"{result['seconds']:.0f} s. Look at it: {report}"
+    )
+    return 0
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """What --json prints."""
+    keys = ("env", "method", "seed", "return_before", "return_after", "steps", "seconds", "exact", "warnings")
+    return {**{k: result[k] for k in keys}, **result["budget"]}

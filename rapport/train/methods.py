@@ -1,0 +1,91 @@
+"""The methods that users know, as values: settings of the one loop, or a reward network handed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Reward = Literal["ensemble", "transformer", "true"]
+Choice = Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"]
+
+
+@dataclass(frozen=True)
+class Semi:
+    """SURF's settings (arXiv 2203.10050): sureness, weight and number of pseudo-labels, and steps cut off at random."""
+
+    tau: float = 0.95
+    weight: float = 1.0
+    ratio: int = 1
+    crop: int = 5
+
+
+@dataclass(frozen=True)
+class Method:
+    """How answers become a reward and a reward becomes behaviour.
+
+    explore: share of the environment steps spent on new states before the first question (0: on random actions).
+    relabel: every remembered step gets the rewards of today. new_critic: with the first reward, new critics, and then
+    this many updates on the replay. bonus: of the ensemble's spread at step 0, which shrinks by `bonus_decay` a step.
+    """
+
+    name: str
+    reward: Reward = "ensemble"
+    select: Choice = "uniform"
+    explore: float = 0.0
+    relabel: bool = True
+    new_critic: int = 0
+    bonus: float = 0.0
+    bonus_decay: float = 1e-5
+    semi: Semi | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.explore < 1 and self.new_critic >= 0 and self.bonus >= 0 and 0 <= self.bonus_decay < 1):
+            raise ValueError(
+                f"explore {self.explore}, new_critic {self.new_critic}, bonus {self.bonus}, bonus_decay "
+                f"{self.bonus_decay}; give shares in [0,1), and nothing below 0"
+            )
+
+
+def ensemble() -> Method:
+    """Christiano et al. (2017) with an off-policy agent: uniform questions, and remembered steps keep their rewards."""
+    return Method("ensemble", relabel=False)
+
+
+def pebble(select: Choice = "disagreement", explore: float = 0.1) -> Method:
+    """PEBBLE (arXiv 2106.05091): explore without reward first, relabel the replay, new critics for the first reward."""
+    return Method("pebble", select=select, explore=explore, new_critic=100)
+
+
+def surf(select: Choice = "disagreement", explore: float = 0.1, semi: Semi = Semi()) -> Method:
+    """SURF (arXiv 2203.10050): PEBBLE whose reward also learns from what it is sure about, on cropped segments."""
+    return Method("surf", select=select, explore=explore, new_critic=100, semi=semi)
+
+
+def rune(select: Choice = "disagreement", explore: float = 0.1, bonus: float = 0.05) -> Method:
+    """RUNE (arXiv 2205.12401): PEBBLE with a bonus where the members of the reward disagree, which fades."""
+    return Method("rune", select=select, explore=explore, new_critic=100, bonus=bonus)
+
+
+def transformer(select: Choice = "uniform", explore: float = 0.1) -> Method:
+    """Preference Transformer's reward (arXiv 2303.00957), which sees the steps before, in PEBBLE's loop."""
+    return Method("transformer", reward="transformer", select=select, explore=explore, new_critic=100)
+
+
+def true_reward() -> Method:
+    """No question at all: the environment's own reward, the ceiling that others are held against."""
+    return Method("true", reward="true")
+
+
+METHODS: Mapping[str, Callable[[], Method]] = MappingProxyType(
+    {
+        "ensemble": ensemble,
+        "pebble": pebble,
+        "surf": surf,
+        "rune": rune,
+        "transformer": transformer,
+        "true": true_reward,
+    }
+)
+"""What the command line calls them."""

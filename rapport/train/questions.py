@@ -1,0 +1,153 @@
+"""What is asked in a training run, and the simulated teacher who answers from the environment's own reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from embodied.episodes import Episode, Episodes, cut
+from embodied.feedback import Segments
+from embodied.loop import Ask, Propose
+from embodied.queries import Select, disagreement, entropy, information_gain, k_centre, narrowed, uniform
+from embodied.records import Array, Query, Segment
+from embodied.rewards.semi import Unlabelled
+from embodied.store import Store
+from embodied.teachers import answer, bpref, threshold
+from policies.recorder import Trajectory
+from rapport.train.learner import Actor
+from rapport.train.methods import Choice
+from rapport.train.settings import Settings
+from rapport.train.spaces import World
+
+POOL = 10  # candidates for each question
+RECENT = 10  # episodes whose mean return the teacher's thresholds follow
+_MEMBERS = {"disagreement": disagreement, "entropy": entropy, "information": information_gain, "uniform": uniform}
+
+
+def pairs(trajectories: Sequence[Trajectory], n: int, clip: int, rng: np.random.Generator) -> Array:
+    """n pairs of stretches, [n,2,3] of (index of the trajectory, start, stop): each any episode, any start.
+
+    A stretch has `clip` steps, or the whole of an episode that is shorter.
+    """
+    length = np.array([len(t) for t in trajectories])
+    which = rng.integers(len(trajectories), size=(n, 2))
+    steps = np.minimum(clip, length[which])
+    start = rng.integers(0, length[which] - steps + 1)
+    return np.stack([which, start, start + steps], -1)
+
+
+def segments(trajectories: Sequence[Trajectory], world: World, where: Array) -> Segments:
+    """The stretches [n,2,3] as one batch, padded to the longest."""
+    n = len(where)
+    longest = int((where[..., 2] - where[..., 1]).max())
+    first = trajectories[0]
+    obs = np.zeros((n, 2, longest, *first.obs.shape[1:]), first.obs.dtype)
+    act = np.zeros((n, 2, longest, world.act_size), np.float32)
+    mask = np.zeros((n, 2, longest), bool)
+    acts = {int(i): world.encode(trajectories[i].act) for i in np.unique(where[..., 0])}
+    for b, k in np.ndindex(n, 2):
+        i, start, stop = (int(x) for x in where[b, k])
+        steps = stop - start
+        obs[b, k, :steps], act[b, k, :steps] = trajectories[i].obs[start:stop], acts[i][start:stop]
+        mask[b, k, :steps] = True
+    seen = torch.from_numpy(obs)
+    return Segments(seen, torch.from_numpy(act), torch.from_numpy(mask), torch.full(mask.shape, torch.nan))
+
+
+def features(batch: Segments) -> Array:
+    """[n,F] of a pair: what both clips show, side by side; the distance between pairs is taken in it."""
+    assert isinstance(batch.obs, torch.Tensor)
+    flat: Array = batch.obs.flatten(1).double().numpy()
+    return flat
+
+
+def proposer(actor: Actor, world: World, settings: Settings, reward: Any, episodes: Episodes, store: Store) -> Propose:
+    """Stretches of what the agent lately did, paired at random and chosen from by the method's `select`."""
+
+    def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
+        trajectories = actor.trajectories()
+        if not trajectories:
+            raise ValueError(
+                f"no episode of {world.name} has ended yet, and questions are cut from whole ones; set a horizon"
+            )
+        where = pairs(trajectories, POOL * k, settings.clip, rng)
+        chosen = where[_choose(settings.method.select, trajectories, world, where, k, reward, store, rng)]
+        kept = {int(i): _episode(trajectories[i], world) for i in np.unique(chosen[..., 0])}
+        episodes.save(kept.values())
+        return [
+            Query(f"question-{index:03d}-{n:03d}", tuple(cut(kept[int(i)], int(a), int(b)) for i, a, b in pair))
+            for n, pair in enumerate(chosen)
+        ]
+
+    return propose
+
+
+def _choose(
+    choice: Choice,
+    trajectories: Sequence[Trajectory],
+    world: World,
+    where: Array,
+    k: int,
+    reward: Any,
+    store: Store,
+    rng: np.random.Generator,
+) -> Array:
+    asked = store.queries()
+    # Before the first answer the members differ by their first weights alone: nothing to choose by.
+    if choice == "uniform" or (not asked and choice != "k-centre"):
+        return uniform(np.zeros((1, len(where))), k, rng)
+    batch = segments(trajectories, world, where)
+    if choice == "k-centre":
+        return k_centre(features(batch), k, rng, _taken(asked, batch))
+    utility = reward.utilities(batch).double().numpy()
+    select: Select = _MEMBERS[choice.split("+")[0]]
+    if choice.endswith("+k-centre"):
+        select = narrowed(select, features(batch), _taken(asked, batch))
+    return select(utility[..., 0] - utility[..., 1], k, rng)
+
+
+def _taken(asked: Sequence[Query], batch: Segments) -> Array | None:
+    """The features of the pairs asked so far that are as long as those of the batch."""
+    assert isinstance(batch.obs, torch.Tensor)
+    steps = batch.obs.shape[2]
+    rows = [q for q in asked if all(len(s) == steps for s in q.segments)]
+    return np.stack([np.stack([s.obs for s in q.segments]).ravel() for q in rows]) if rows else None
+
+
+def _episode(t: Trajectory, world: World) -> Episode:
+    return Episode(f"episode-{t.number:06d}", t.obs, world.encode(t.act), {"reward": t.own}, t.terminated)
+
+
+def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store) -> Ask:
+    """One of B-Pref's teachers, who judges by the environment's own reward, which nothing else sees."""
+    known: dict[str, Array] = {}
+
+    def reward(segment: Segment) -> Array:
+        if segment.episode not in known:
+            known[segment.episode] = np.asarray(episodes.load(segment.episode).info["reward"], np.float64)
+        return known[segment.episode][segment.start : segment.stop]
+
+    def limits() -> Any:
+        recent = actor.trajectories()[-RECENT:]
+        length = max(1, round(float(np.mean([len(t) for t in recent]))))
+        return threshold(float(np.mean([t.own.sum() for t in recent])), min(settings.clip, length), length)
+
+    teacher = bpref(settings.teacher, reward, seed=settings.seed, threshold=limits)
+
+    def ask(batch: Sequence[Query]) -> None:
+        store.add_answers([answer(teacher, query, settings.teacher) for query in batch])
+
+    return ask
+
+
+def lengths_differ(store: Store) -> bool:
+    """Whether some question's two clips are not equally long, which by itself tells them apart."""
+    return any(len(q.segments[0]) != len(q.segments[1]) for q in store.queries())
+
+
+def unlabelled(actor: Actor, world: World, settings: Settings) -> Unlabelled:
+    """Pairs of what the agent lately did that nobody is asked about."""
+    return lambda n, rng: segments(actor.trajectories(), world, pairs(actor.trajectories(), n, settings.clip, rng))

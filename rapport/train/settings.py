@@ -1,0 +1,79 @@
+"""Everything that the result of a training run depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from embodied.loop import Round
+from embodied.teachers import BPREF
+from rapport.train.methods import Method, pebble
+
+Algorithm = Literal["auto", "sac", "ppo"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """steps: of the environment, all copies together. answers: questions that may be asked, in `sessions` rounds.
+
+    clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). hide_ends: values are
+    bootstrapped where the environment says `terminated`, so that an end by itself is neither good nor bad.
+    """
+
+    env: str
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    method: Method = field(default_factory=pebble)
+    answers: int = 100
+    steps: int = 20_000
+    seed: int = 0
+    teacher: str = "oracle"
+    sessions: int = 10
+    clip: int = 50
+    copies: int = 1
+    horizon: int = 0
+    algorithm: Algorithm = "auto"
+    hide_ends: bool = True
+    episodes: int = 10
+
+    def __post_init__(self) -> None:
+        wrong = {
+            f"The seed is {self.seed}: give a whole number from 0 on.": self.seed < 0,
+            f"There is no teacher {self.teacher!r}: choose {', '.join(BPREF)}.": self.teacher not in BPREF,
+            f"A budget of {self.answers} answers: give at least one per session ({self.sessions}), or the method "
+            "`true`, which asks nobody.": self.asks and self.answers < max(self.sessions, 1),
+            f"{self.steps} steps in {self.sessions} sessions: give at least one session, and ten steps for each.": (
+                self.sessions < 1 or self.steps < 10 * self.sessions
+            ),
+            f"Clips of {self.clip} steps, {self.copies} copies, {self.episodes} episodes to evaluate, a horizon of "
+            f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
+                min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
+            ),
+        }
+        for sentence, is_wrong in wrong.items():
+            if is_wrong:
+                raise ValueError(sentence)
+
+    @property
+    def asks(self) -> bool:
+        return self.method.reward != "true"
+
+    def rounds(self, chunk: int, least: int) -> list[Round]:
+        """First steps without questions, `least` of them at least (one episode), then `sessions` rounds.
+
+        All steps are multiples of `chunk`, the agent's rollout; the last round takes what is left.
+        """
+        first = max(least, round(self.method.explore * self.steps), self.steps // (2 * self.sessions))
+        first = -(-first // chunk) * chunk
+        ends = np.linspace(first, self.steps, self.sessions + 1)
+        ends = (np.ceil(ends / chunk) * chunk).astype(int)
+        questions = np.diff(np.linspace(0, self.answers if self.asks else 0, self.sessions + 1).round().astype(int))
+        steps = np.diff(ends)
+        if (steps <= 0).any():
+            raise ValueError(
+                f"{self.steps} steps are too few: {first} go before the first question (an episode has to end), and "
+                f"{self.sessions} sessions of at least {chunk} follow; give at least {first + self.sessions * chunk}."
+            )
+        return [Round(0, first), *(Round(int(q), int(s)) for q, s in zip(questions, steps, strict=True))]

@@ -1,0 +1,154 @@
+"""From the name of an environment to copies that can be trained on: found, wrapped, and tried."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation, TimeLimit
+
+from embodied.records import Array
+from envs.state import Checked, Copies, ExactCopies, Make, check
+
+SMALLEST = 36  # pixels; the convolutions of stable-baselines3 need as many
+
+
+class SpaceError(ValueError):
+    """An environment that cannot be found or trained on; the sentence names it and the mend."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """An environment as it is trained on. `limit`: the longest episode, None where nothing but itself ends one."""
+
+    name: str
+    make: Make
+    checked: Checked
+    limit: int | None
+    observations: spaces.Box
+    actions: spaces.Space[Any]
+
+    @property
+    def frames(self) -> bool:
+        return len(self.observations.shape) == 3
+
+    @property
+    def act_size(self) -> int:
+        return int(spaces.flatdim(self.actions))
+
+    def copies(self, n: int, seed: int) -> Copies:
+        return (ExactCopies if self.checked.exact else Copies)(self.make, n, seed=seed)
+
+    def encode(self, act: Array) -> Array:
+        """Actions [...,*A] as a reward sees them, [...,act_size]: numbers as they are, choices as ones and zeros."""
+        act = np.asarray(act)
+        if isinstance(self.actions, spaces.Discrete):
+            return _one_hot(act - self.actions.start, int(self.actions.n))
+        if isinstance(self.actions, spaces.MultiDiscrete):
+            parts = [
+                _one_hot(act[..., i] - s, int(n))
+                for i, (n, s) in enumerate(zip(self.actions.nvec, self.actions.start, strict=True))
+            ]
+            return np.concatenate(parts, -1)
+        return act.astype(np.float32)
+
+
+def _one_hot(choice: Array, n: int) -> Array:
+    return np.eye(n, dtype=np.float32)[choice.astype(int)]
+
+
+def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> World:
+    """`FetchReach-v4` or any other id that Gymnasium knows, or `module:Class` of one's own.
+
+    Dicts, choices and arrays of numbers become one vector; frames [H,W,3] of bytes stay. Raises SpaceError, and
+    UnfitEnvironment (`envs.state.check`).
+    """
+    build = _builder(name, kwargs)
+
+    def make() -> gymnasium.Env[Any, Any]:
+        env = build()
+        if horizon:
+            env = TimeLimit(env, horizon)
+        return env if _fits(env.observation_space) else FlattenObservation(env)
+
+    try:
+        env = build()
+    except Exception as error:  # of any kind: it is somebody else's code
+        raise SpaceError(
+            f"{name} cannot be made ({type(error).__name__}: {error}); mend it, or its arguments"
+        ) from error
+    try:
+        _check_spaces(name, env)
+    finally:
+        env.close()
+    env = make()
+    seen, acts, spec = env.observation_space, env.action_space, env.spec
+    env.close()
+    assert isinstance(seen, spaces.Box)
+    limit = horizon or (None if spec is None else spec.max_episode_steps)
+    return World(name, make, check(make, seed=seed), limit, seen, acts)
+
+
+def _fits(space: spaces.Space[Any]) -> bool:
+    frames = isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+    return frames or (isinstance(space, spaces.Box) and len(space.shape) == 1)
+
+
+def _check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
+    seen, acts = env.observation_space, env.action_space
+    if isinstance(seen, spaces.Box) and seen.dtype == np.uint8 and len(seen.shape) in (2, 3):
+        if len(seen.shape) == 2 or seen.shape[-1] not in (1, 3, 4) or min(seen.shape[:2]) < SMALLEST:
+            raise SpaceError(
+                f"{name} shows frames {seen.shape}; wrap it so that they are [H,W,1 or 3] of at least {SMALLEST} pixels"
+            )
+    elif not seen.is_np_flattenable:
+        raise SpaceError(f"{name}'s observations are {seen}, which have no fixed size; wrap it so that they have one")
+    if isinstance(acts, spaces.Box):
+        if len(acts.shape) != 1 or not acts.is_bounded():
+            raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are one vector between finite bounds")
+    elif not isinstance(acts, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are a Box, Discrete or MultiDiscrete")
+
+
+def _builder(name: str, kwargs: Mapping[str, Any]) -> Callable[[], gymnasium.Env[Any, Any]]:
+    module, _, attribute = name.rpartition(":")
+    if module:
+        found = _import(module)
+        if hasattr(found, attribute):
+            return lambda: getattr(found, attribute)(**kwargs)
+        raise SpaceError(f"{module} has no {attribute}; name a class or a function that makes the environment")
+    if name.startswith(("Fetch", "Hand", "Adroit", "Franka", "PointMaze", "AntMaze")):
+        try:
+            gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
+        except ImportError:
+            raise SpaceError(f"{name} comes with gymnasium-robotics: pip install gymnasium-robotics") from None
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        raise SpaceError(f"Gymnasium knows no environment {name!r} ({error}); of your own, give module:Class") from None
+    return lambda: gymnasium.make(name, **kwargs)
+
+
+def _import(module: str) -> ModuleType:
+    """A module on the path, or a file."""
+    try:
+        if not module.endswith(".py"):
+            if (here := str(Path.cwd())) not in sys.path:
+                sys.path.append(here)  # last, so that nothing of ours is hidden
+            return importlib.import_module(module)
+        spec = importlib.util.spec_from_file_location(Path(module).stem, module)
+        assert spec is not None and spec.loader is not None
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+    except (ImportError, FileNotFoundError) as error:
+        raise SpaceError(f"{module} cannot be imported ({error}); give module:Class or file.py:Class") from error

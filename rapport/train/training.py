@@ -1,0 +1,201 @@
+"""One training run in one folder: explore, ask, learn the reward, advance the agent, and look how it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from embodied import checkpoint
+from embodied.episodes import Episodes
+from embodied.feedback import Budget, feedback
+from embodied.loop import RewardModel, preference_loop
+from embodied.losses import Loss, PairLoss
+from embodied.rewards.conv import PixelEnsemble
+from embodied.rewards.ensemble import RewardEnsemble
+from embodied.rewards.semi import SemiSupervised
+from embodied.rewards.transformer import PreferenceTransformer
+from embodied.store import Store
+from rapport.run import machine, read_json, run_folder, write_json
+from rapport.train.learner import Actor, Learner, returns
+from rapport.train.questions import lengths_differ, proposer, simulated, unlabelled
+from rapport.train.settings import Settings
+from rapport.train.spaces import World, world
+
+EVALUATION = 1000  # the first seed of the episodes that are looked at
+MakeActor = Callable[[World, Settings], Actor]
+MakeReward = Callable[[int, int, int], RewardModel]
+"""(observation size, action size, seed) -> a reward network of the user's own."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`rows`: one per round, with answers, steps and the mean own return of the policy; `result`: what is on disk."""
+
+    actor: Actor
+    reward: Any
+    rows: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+def train(
+    settings: Settings,
+    folder: Path | str,
+    *,
+    actor: MakeActor | None = None,
+    reward: MakeReward | None = None,
+    loss: Loss | PairLoss | None = None,
+    progress: Callable[[int], object] = lambda n: None,
+    told: Callable[[dict[str, Any]], object] = lambda row: None,
+    doing: Callable[[str], object] = lambda what: None,
+    **sb3: Any,
+) -> Trained:
+    """Runs what `folder` has not finished of the run. Torch is set to one thread for the whole process.
+
+    Args:
+        actor: makes an agent of your own (`rapport.train.learner.Actor`); by default SAC, or PPO for choices.
+        reward: makes a reward network of your own. loss: a pair loss for the default network, checked first.
+        progress, told, doing: get environment steps, a row per round, and what takes more than a moment.
+        sb3: `algorithm` and `policy`, classes of stable-baselines3 or yours, and `kwargs` of the algorithm.
+
+    Raises SpaceError, UnfitEnvironment, RunError, ValueError for settings that cannot work, NotFinite when numbers turn
+    bad in the middle: the last round is then on disk, and the same call goes on from it.
+    """
+    torch.set_num_threads(1)  # networks this small are slower on two
+    doing("trying the environment")
+    place = world(settings.env, settings.env_kwargs, settings.horizon, settings.seed)
+    own = {name: f"{made.__module__}.{made.__qualname__}" for name, made in _made(actor, reward, loss, sb3).items()}
+    with run_folder(Path(folder), {**asdict(settings), "own": own}) as opened:
+        acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
+        return _run(settings, opened, place, acts, reward, loss, told, doing)
+
+
+def _made(*parts: Any) -> dict[str, Any]:
+    actor, reward, loss, sb3 = parts
+    named = {"actor": actor, "reward": reward, "loss": loss, **{k: v for k, v in sb3.items() if callable(v)}}
+    return {name: value for name, value in named.items() if hasattr(value, "__qualname__")}
+
+
+def _run(
+    settings: Settings,
+    folder: Path,
+    place: World,
+    actor: Actor,
+    make_reward: MakeReward | None,
+    loss: Loss | PairLoss | None,
+    told: Callable[[dict[str, Any]], object],
+    doing: Callable[[str], object],
+) -> Trained:
+    kept, clock = folder / "rounds.json", folder / "seconds.json"
+    rounds = settings.rounds(actor.chunk, settings.copies * (place.limit or 1))
+    rows: dict[int, dict[str, Any]] = {r["round"]: r for r in read_json(kept)} if kept.exists() else {}
+    spent, started = float(read_json(clock)) if clock.exists() else 0.0, time.perf_counter()
+    resumed = checkpoint.latest(folder / "checkpoints") or 0
+    episodes = Episodes(folder / "episodes")
+    model = _reward(settings, place, actor, make_reward, loss)
+    with Store(folder / "answers.sqlite", episodes) as store, SummaryWriter(folder / "tensorboard") as writer:
+
+        def note(index: int, budget: Budget, metrics: Mapping[str, float]) -> None:
+            doing("looking")
+            found = returns(actor.act, place, settings.episodes, EVALUATION)
+            steps = sum(r.steps for r in rounds[:index])
+            rows[index] = row = {
+                "round": index,
+                "answers": budget.answered,
+                "asked": budget.asked,
+                "steps": steps,
+                "return": float(found.mean()),
+                "returns": found.tolist(),
+                "metrics": dict(metrics),
+            }
+            write_json(kept, [rows[i] for i in sorted(rows)])
+            write_json(clock, spent + time.perf_counter() - started)
+            writer.add_scalar("evaluation/return", row["return"], steps)
+            for name, value in metrics.items():
+                writer.add_scalar(name if "/" in name else f"round/{name}", value, steps)
+            writer.flush()
+            told(row)
+            doing("training")
+
+        if not resumed and 0 not in rows:
+            note(0, Budget(), {})
+        doing("training")
+        reports = preference_loop(
+            actor,
+            model,
+            rounds=rounds,
+            propose=proposer(actor, place, settings, model, episodes, store),
+            ask=simulated(actor, settings, episodes, store),
+            store=store,
+            folder=folder / "checkpoints",
+            rng=np.random.default_rng([settings.seed, 1]),
+        )
+        for report in reports:
+            note(report.round + 1, report.budget, report.metrics)
+        answers, asked = store.answers(), store.queries()
+        budget = feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
+        if len(rounds) not in rows:  # killed between the last checkpoint and its row
+            note(len(rounds), budget, {})
+        result = {
+            "env": settings.env,
+            "method": settings.method.name,
+            "seed": settings.seed,
+            "budget": asdict(budget),
+            "return_before": rows[0]["return"],
+            "return_after": rows[len(rounds)]["return"],
+            "returns_after": rows[len(rounds)]["returns"],
+            "steps": sum(r.steps for r in rounds),
+            "seconds": round(read_json(clock), 1),
+            "exact": place.checked.exact,
+            "warnings": _warnings(settings, place, store, resumed),
+            "machine": machine(),
+        }
+        if not (folder / "result.json").exists():
+            write_json(folder / "result.json", result)
+    return Trained(actor, model, [rows[i] for i in sorted(rows)], result)
+
+
+def _reward(
+    settings: Settings, place: World, actor: Actor, make: MakeReward | None, loss: Loss | PairLoss | None
+) -> Any:
+    """The network that the method asks for; the true reward needs none, and has one that nobody teaches."""
+    size, acts, seed = int(np.prod(place.observations.shape)), place.act_size, settings.seed
+    if make is not None:
+        return make(size, acts, seed)
+    if settings.method.reward == "transformer":
+        if place.frames:
+            raise ValueError(f"{settings.env} shows frames, and the transformer reads vectors; take another method")
+        return PreferenceTransformer(size, acts, seed=seed, loss=loss, history=min(20, settings.clip))
+    if place.frames:
+        if settings.method.semi:
+            raise ValueError(f"{settings.env} shows frames, and surf's ensemble reads vectors; take another method")
+        height, width, colours = place.observations.shape
+        return PixelEnsemble((height, width, colours), acts, seed=seed, loss=loss)
+    network = RewardEnsemble(size, acts, hidden=(128, 128), seed=seed, loss=loss, steps=100)
+    if (semi := settings.method.semi) is None:
+        return network
+    source = unlabelled(actor, place, settings)
+    return SemiSupervised(network, source, tau=semi.tau, weight=semi.weight, ratio=semi.ratio, crop=semi.crop)
+
+
+def _warnings(settings: Settings, place: World, store: Store, resumed: int) -> list[str]:
+    found = list(place.checked.warnings)
+    if lengths_differ(store):
+        found.append(
+            "Some questions compare clips of different lengths, because episodes end early. Length by itself then "
+            "tells them apart, and a reward may learn to end episodes, or never to."
+        )
+    if not place.checked.exact:
+        missing = ", ".join(place.checked.missing) or "something that no attribute shows"
+        again = f" This run was resumed after round {resumed} in that way." if resumed else ""
+        found.append(
+            f"{settings.env} cannot tell its whole state (missing: {missing}): a resumed run begins new episodes, and "
+            f"its figures differ from an uninterrupted one's.{again}"
+        )
+    return found
