@@ -1,1 +1,1 @@
-"""Reward models: what is learned from answers. Each has `fit`, `reward`, a state and a fingerprint."""
+"""Reward models: what is learned from answers. Each has `fit`, a reward for agents, a state and a fingerprint."""

@@ -12,7 +12,7 @@ from embodied.feedback import Feedback, Segments
 from embodied.label_models import LabelModel, as_given
 from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
-from embodied.rewards.learning import Linears, deviation, drawn, normalised, refit
+from embodied.rewards.learning import Linears, deviation, drawn, in_parts, normalised, refit
 from embodied.scores import Return
 
 ANCHORS = 512  # frames kept to normalise on; they are saved with every checkpoint
@@ -69,7 +69,8 @@ class PixelEnsemble(nn.Module):
         )
         for _ in channels:
             height, width = (height + 1) // 2, (width + 1) // 2
-        self.look = Linears(draw, members, height * width * channels[-1] + act_size, hidden)
+        self.seen = height * width * channels[-1]  # numbers that are left of a frame
+        self.look = Linears(draw, members, self.seen + act_size, hidden)
         self.head = Linears(draw, members, hidden, 1)
         self.register_buffer("act_mean", torch.zeros(act_size))
         self.register_buffer("act_std", torch.ones(act_size))
@@ -91,7 +92,7 @@ class PixelEnsemble(nn.Module):
             # All members look at the same frame, so the first convolution needs no groups.
             groups = self.members if layer else 1
             x = leaky_relu(conv2d(x, kernel, shift, stride=2, padding=1, groups=groups))
-        seen = x.unflatten(1, (self.members, self.channels[-1])).flatten(2).movedim(1, 0)
+        seen = x.reshape(len(x), self.members, self.seen).movedim(1, 0)
         done = ((act - self.act_mean) / self.act_std).reshape(1, len(x), self.act_size).expand(self.members, -1, -1)
         reward: Tensor = self.head(leaky_relu(self.look(torch.cat([seen, done], -1))))
         return reward.reshape(self.members, *act.shape[:-1])
@@ -110,8 +111,9 @@ class PixelEnsemble(nn.Module):
         frames = torch.from_numpy(np.round(obs[rows]).clip(0, 255).astype(np.uint8))
         actions = torch.from_numpy(act[rows].astype(np.float32))
         self.anchors = frames, actions
-        self.act_mean.copy_(actions.mean(0))
-        self.act_std.copy_(deviation(actions, 0))
+        if self.act_size:
+            self.act_mean.copy_(actions.mean(0))
+            self.act_std.copy_(deviation(actions, 0))
         self.normalise()
 
     def prepare(self, segments: Segments) -> None:
@@ -134,10 +136,8 @@ class PixelEnsemble(nn.Module):
 
     @torch.no_grad()
     def utilities(self, segments: Segments) -> Tensor:
-        """`score` without gradients, some rows at a time."""
-        rows = max(1, CHUNK // segments.mask[0].numel()) if len(segments) else 1
-        parts = [self.score(segments[n : n + rows]) for n in range(0, max(len(segments), 1), rows)]
-        return torch.cat(parts, 1)
+        """`score` without gradients."""
+        return in_parts(self.score, segments, CHUNK)
 
     def reward(self, obs: Array, act: Array) -> Array:
         """The reward that an agent is trained with, obs [B,H,W,C], act [B,A] -> [B]: mean of the normalised members."""

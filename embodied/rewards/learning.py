@@ -13,6 +13,7 @@ from embodied.fit import Objective, fit, ranking
 from embodied.label_models import LabelModel
 from embodied.losses import Loss
 from embodied.records import Array
+from embodied.scores import Scorer
 
 
 class Network(Protocol):
@@ -61,6 +62,10 @@ class StepNetwork(Network, Protocol):
         """The members' own rewards of steps, not normalised, [E,...]."""
         ...
 
+    def anchor(self, obs: Array, act: Array) -> None:
+        """Fix the steps to normalise on; once, before the first fit."""
+        ...
+
     def reward(self, obs: Array, act: Array) -> Array:
         """What an agent is trained with, [B]: mean of the normalised members."""
         ...
@@ -101,6 +106,12 @@ def normalised(model: StepNetwork, obs: Array, act: Array, chunk: int = 1 << 20)
     tensors = [finite(name, x, model.reward_mean.device) for name, x in (("observation", obs), ("action", act))]
     parts = [model(*part) for part in zip(*(torch.split(x, chunk) for x in tensors), strict=True)]
     return (torch.cat(parts, 1).movedim(0, -1) - model.reward_mean) / model.reward_std
+
+
+def in_parts(score: Scorer, segments: Segments, steps: int) -> Tensor:
+    """The score of all rows, [E,B,K], by so many rows at a time that they have about this many steps."""
+    rows = max(1, steps // math.prod(segments.mask.shape[1:]))
+    return torch.cat([score(segments[n : n + rows]) for n in range(0, max(len(segments), 1), rows)], 1)
 
 
 def finite(name: str, x: Array, device: torch.device) -> Tensor:

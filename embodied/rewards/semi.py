@@ -25,8 +25,9 @@ class SemiSupervised:
     times `weight`; what it is unsure about is left out. Opinions are about whole segments, and all learning is on
     `cropped` ones. `tau` is a probability under the logistic loss; another loss has another idea of the scale.
 
-    It differs from SURF where that has segments longer than those shown: here a crop only shortens. To an agent and to
-    the loop it is the reward that it is made around, and its state is that reward's. Raises ValueError for settings out
+    It differs from SURF where that has segments longer than those shown: here a crop only shortens. The default crop is
+    for segments of 50 steps; of a dozen it leaves too little. To an agent and to the loop it is the reward that it is
+    made around, and its state is that reward's. Raises ValueError for settings out
     of range, and when `unlabelled` gives something else than the pairs it was asked for.
     """
 
@@ -77,6 +78,9 @@ class SemiSupervised:
                 f"unlabelled gave segments {list(pairs.mask.shape)} when asked for {n} pairs; give [{n}, 2, T]"
             )
         return pairs
+
+    def anchor(self, obs: Array, act: Array) -> None:
+        self.model.anchor(obs, act)
 
     def reward(self, obs: Array, act: Array) -> Array:
         return self.model.reward(obs, act)

@@ -13,9 +13,9 @@ from embodied.label_models import LabelModel, as_given
 from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
 from embodied.rewards.ensemble import ANCHORS
-from embodied.rewards.learning import Linears, deviation, drawn, finite, refit
+from embodied.rewards.learning import Linears, deviation, drawn, finite, in_parts, refit
 
-CHUNK = 2048  # windows at a time, to bound memory
+CHUNK = 1 << 15  # steps at a time, to bound memory
 
 
 class PreferenceTransformer(nn.Module):
@@ -92,11 +92,10 @@ class PreferenceTransformer(nn.Module):
 
         Where the mask is false the weight is 0, the reward has no meaning, and nothing else depends on it.
         """
-        if isinstance(obs, dict) or obs.shape[-1] != self.obs_size or act.shape[-1] != self.act_size:
-            sizes = "a dict of them" if isinstance(obs, dict) else f"{obs.shape[-1]} and {act.shape[-1]}"
+        if obs.shape[-1] != self.obs_size or act.shape[-1] != self.act_size:
             raise ValueError(
-                f"observation and action have sizes {sizes}, this reward was made for {self.obs_size} and "
-                f"{self.act_size}; take one environment at a time"
+                f"observation and action have sizes {obs.shape[-1]} and {act.shape[-1]}, this reward was made for "
+                f"{self.obs_size} and {self.act_size}; take one environment at a time"
             )
         return self._members(torch.cat([obs, act], -1), mask)
 
@@ -112,9 +111,9 @@ class PreferenceTransformer(nn.Module):
         seen = near & (mask[:, None, :] | (back == 0))
         shut = torch.where(seen, 0.0, -torch.inf)[:, None]  # [N,1,T,T]
         for qkv, mix, up, down, distance in zip(self.qkv, self.mix, self.up, self.down, self.distance, strict=True):
-            parts = qkv(_norm(x)).reshape(*size, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)  # [3,E,N,heads,T,d]
+            parts = qkv(_norm(x)).reshape(*size, 3, self.heads, self.width // self.heads)
+            query, key, value = parts.permute(3, 0, 1, 4, 2, 5)  # [E,N,heads,T,d] each
             bias = distance[:, None, :, back.clamp(0, self.reach)] + shut
-            query, key, value = parts.unbind(0)
             heard = scaled_dot_product_attention(query, key, value, attn_mask=bias)
             x = x + mix(heard.transpose(2, 3).reshape(x.shape))
             x = x + down(gelu(up(_norm(x))))
@@ -137,7 +136,7 @@ class PreferenceTransformer(nn.Module):
     @torch.no_grad()
     def utilities(self, segments: Segments) -> Tensor:
         """`score` without gradients."""
-        return self.score(segments)
+        return in_parts(self.score, segments, CHUNK)
 
     @torch.no_grad()
     def reward_after(self, obs: Array, act: Array, mask: Array) -> Array:
@@ -155,7 +154,8 @@ class PreferenceTransformer(nn.Module):
             finite("action", act, device)[:, -self.history :],
             torch.as_tensor(mask, device=device)[:, -self.history :],
         ]
-        parts = [self(*part)[0][..., -1] for part in zip(*(torch.split(x, CHUNK) for x in recent), strict=True)]
+        windows = max(1, CHUNK // self.history)
+        parts = [self(*part)[0][..., -1] for part in zip(*(torch.split(x, windows) for x in recent), strict=True)]
         mean: Array = self._normalised(torch.cat(parts, 1)).mean(0).cpu().numpy()
         return mean
 

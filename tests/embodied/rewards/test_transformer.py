@@ -233,11 +233,27 @@ def test_a_segments_utility_is_the_weighted_mean_of_its_rewards():
     assert torch.allclose(utilities[:, 3], (reward * weight).sum(-1), atol=1e-6)
 
 
+def test_however_many_at_a_time(monkeypatch):
+    model = PreferenceTransformer(1, 1, width=8, history=4, members=2)
+    told = turned_back(7, 0)
+    window = np.random.default_rng(0).normal(size=(2, 9, 4, 1))
+    mask = np.ones((9, 4), bool)
+    utilities, reward = model.utilities(told.segments), model.reward_after(*window, mask)
+    monkeypatch.setattr("embodied.rewards.transformer.CHUNK", 11)
+    assert torch.allclose(model.utilities(told.segments), utilities, atol=1e-6)
+    assert np.allclose(model.reward_after(*window, mask), reward, atol=1e-6)
+    assert model.utilities(told.segments[:0]).shape == (2, 0, 2)
+
+
 def test_bad_inputs_have_their_sentence():
     model = small()
     obs, act, mask = (x.numpy() for x in some())
     with pytest.raises(ValueError, match="sizes 1 and 1, this reward was made for 2 and 1"):
         model.reward_after(obs[..., :1], act, mask)
+    told = turned_back(3, 0).segments
+    shared = Segments({"image": torch.zeros(3, 2)}, told.act, told.mask, told.log_prob)
+    with pytest.raises(ValueError, match="dict of image"):
+        model.utilities(shared)
     with pytest.raises(ValueError, match="last step is masked"):
         model.reward_after(obs, act, np.zeros_like(mask))
     with pytest.raises(ValueError, match=r"observation \[0, 0, 0\] is not finite"):
