@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=200, help="how many answers in all")
     parser.add_argument("--steps", type=int, default=50_000, help="of training; what was taken in all is reported")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--setting", default="zoo", help="tutorial, rounds or zoo")
+    parser.add_argument("--setting", default="rounds", help="tutorial, rounds or zoo")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the line")
     peer_env.add_argument(parser)
     args = parser.parse_args()
