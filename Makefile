@@ -1,6 +1,7 @@
 # Each target does its own set-up, a virtual environment in .venv; nothing outside this folder is changed.
 #   make demo                       the main job; ARGS="--seed 3" passes on any option of `rapport demo`
 #   make test | test-slow | test-all | lint | format
+#   make docs                       the pages, in site/
 # PYTHON    the interpreter that makes .venv (3.11 or newer)
 # PIP_ARGS  passed on to pip; PyTorch's CPU build, several GB smaller than its default one, comes with
 #           PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -14,7 +15,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: help install demo test test-slow test-all lint format clean
+.PHONY: help install demo test test-slow test-all lint format docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "'$(PYTHON)' cannot make virtual environments (it has no venv or no ensurepip); on Debian: sudo apt-get install python3-venv" >&2; exit 2; }
 	@echo "Setting up .venv: the packages of constraints.txt are downloaded and installed, which takes some minutes the first time." >&2
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: install
@@ -55,5 +56,9 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The pages start at site/index.html. To search them too: $(BIN)/python -m http.server --directory site"
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv build site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

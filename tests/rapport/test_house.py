@@ -186,7 +186,8 @@ def test_the_pinned_set_is_whole_and_is_what_runs_here() -> None:
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
     pinned = {normal(pin.name): pin.specifier for pin in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    needed = [Requirement(text) for text in project["dependencies"] + extras["dev"] + extras["docs"]]
     seen = set[tuple[str, str]]()
     while needed:
         requirement = needed.pop()
