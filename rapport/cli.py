@@ -81,6 +81,8 @@ class Train:
     """A time limit for an environment that has none; 0: its own."""
     algorithm: Literal["auto", "sac", "ppo"] = "auto"
     """auto: sac for actions that are numbers, ppo for choices."""
+    rate: float = 0.0
+    """The agent's learning rate; 0: the algorithm's own."""
     out: Folder = None
     """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
     json: Flag = False
@@ -88,6 +90,45 @@ class Train:
 
     def __call__(self) -> int:
         from rapport.train.command import command
+
+        return command(self)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Methods, seeds and budgets side by side: interquartile means with intervals, profiles, one table, one figure."""
+
+    envs: tuple[str, ...]
+    """Environments, as `rapport train --env` takes them."""
+    methods: tuple[Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"], ...] = (
+        "ensemble",
+        "pebble",
+        "surf",
+        "rune",
+        "true",
+    )
+    """What is compared. With true among them, scores are shares of what training on the true reward reaches."""
+    budgets: tuple[int, ...] = (100,)
+    """Numbers of answers."""
+    seeds: int = 5
+    """Seeds 0 to this less one, the same for every method."""
+    steps: int = 20_000
+    """Environment steps of every run."""
+    clip: int = 50
+    """Steps of a clip."""
+    teacher: Literal["oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "oracle"
+    """Who answers."""
+    trials: Annotated[int, tyro.conf.arg(metavar="{0,1,2,3}")] = 0
+    """Learning rates that are tried for every method alike, on a development seed, before it is compared."""
+    workers: int = os.cpu_count() or 1
+    """Runs side by side."""
+    out: Path = Path("runs/compare")
+    """The comparison's folder; the same command goes on in it, and further seeds or budgets are added."""
+    json: Flag = False
+    """Print one JSON object last."""
+
+    def __call__(self) -> int:
+        from rapport.compare.command import command
 
         return command(self)
 
@@ -169,6 +210,7 @@ class Reproduce:
 Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -191,7 +233,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        again = "goes on where it stopped" if isinstance(verb, Demo | Train) else "starts it again"
+        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Compare) else "starts it again"
         print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -37,6 +37,7 @@ def settings_of(options: Train) -> Settings:
         copies=options.copies,
         horizon=options.horizon,
         algorithm=options.algorithm,
+        rate=options.rate,
     )
 
 

@@ -58,7 +58,7 @@ class Learner:
         if chosen is SAC and discrete:
             raise ValueError(f"SAC acts with numbers, and {world.name}'s actions are {world.actions}; use ppo")
         own = dict(kwargs or {})
-        rate = own.pop("learning_rate", 3e-4 if chosen is PPO else 1e-3)
+        rate = own.pop("learning_rate", settings.rate or (3e-4 if chosen is PPO else 1e-3))
         defaults = _defaults(chosen, settings, world) if algorithm is None else {}
         self.recorder = Recorder(settings.copies, KEPT)
         self.sb3 = Sb3(

@@ -52,8 +52,9 @@ def _lead(config: dict[str, Any], result: dict[str, Any]) -> str:
     resume = "goes on exactly" if result["exact"] else "begins new episodes"
     return (
         f"A simulated teacher ({escape(config['teacher'])}) answered {result['budget']['answered']} questions about "
-        f"clips of {config['clip']} steps; the agent saw nothing else of the environment's own reward. {result['steps']:,} "
-        f"steps, judged on {n} fixed episodes by which nothing is chosen. A run that is stopped {resume}."
+        f"clips of {config['clip']} steps; the agent saw nothing else of the environment's own reward. "
+        f"{result['steps']:,} steps, judged on {n} fixed episodes by which nothing is chosen. "
+        f"A run that is stopped {resume}."
     )
 
 

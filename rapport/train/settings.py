@@ -19,7 +19,8 @@ Algorithm = Literal["auto", "sac", "ppo"]
 class Settings:
     """steps: of the environment, all copies together. answers: questions that may be asked, in `sessions` rounds.
 
-    clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). hide_ends: values are
+    clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate: the agent's
+    learning rate (0: the algorithm's own). hide_ends: values are
     bootstrapped where the environment says `terminated`, so that an end by itself is neither good nor bad.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     copies: int = 1
     horizon: int = 0
     algorithm: Algorithm = "auto"
+    rate: float = 0.0
     hide_ends: bool = True
     episodes: int = 10
 
@@ -50,6 +52,9 @@ class Settings:
             f"Clips of {self.clip} steps, {self.copies} copies, {self.episodes} episodes to evaluate, a horizon of "
             f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
                 min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
+            ),
+            f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
+                not 0 <= self.rate < 1
             ),
         }
         for sentence, is_wrong in wrong.items():

@@ -1,0 +1,118 @@
+"""The cells of a comparison: one training run each, in a folder of its own, on all cores. What is finished stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rapport.run import RunError, read_json
+
+DEVELOPMENT = 1000  # the first seed on which settings are tuned; comparisons use those from 0 on
+RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned, the first is the default
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. `trial`: it was made to tune, and counts for nothing else."""
+
+    env: str
+    method: str
+    answers: int
+    seed: int
+    steps: int
+    clip: int
+    teacher: str
+    rate: float
+    trial: bool = False
+
+    @property
+    def name(self) -> str:
+        env = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.env)
+        kind = "trial" if self.trial else "run"
+        return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-rate{self.rate:g}"
+
+    def arguments(self) -> list[str]:
+        """Of `rapport train`."""
+        asked = {"answers": self.answers} if self.method != "true" else {}
+        told = {"env": self.env, "method": self.method, "seed": self.seed, "steps": self.steps, "clip": self.clip}
+        named = {**told, "teacher": self.teacher, "rate": self.rate, **asked}
+        return [part for name, value in named.items() for part in (f"--{name}", str(value))]
+
+
+class CellError(ValueError):
+    """A run that could not be made; the sentence holds its command and its last words."""
+
+
+def run_cells(
+    cells: Sequence[Cell], folder: Path, workers: int, told: Callable[[Cell, dict[str, Any]], object]
+) -> dict[Cell, dict[str, Any]]:
+    """The results of all cells, running what is not finished. Stopped at any time, the same call goes on.
+
+    A cell that fails does not stop the others; then raises CellError for the first.
+    """
+    results: dict[Cell, dict[str, Any]] = {}
+    failed: list[CellError] = []
+    running: set[subprocess.Popen[str]] = set()
+    lock, stopping = threading.Lock(), threading.Event()
+
+    def run(cell: Cell) -> dict[str, Any] | None:
+        place = folder / cell.name
+        if not (place / "result.json").exists():
+            command = [sys.executable, "-m", "rapport", "train", *cell.arguments(), "--out", str(place), "--json"]
+            with lock:
+                if stopping.is_set():
+                    return None
+                env = {**os.environ, "OMP_NUM_THREADS": "1"}
+                child = subprocess.Popen(command, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                running.add(child)
+            _, said = child.communicate()
+            with lock:
+                running.discard(child)
+            if stopping.is_set():
+                return None
+            if child.returncode:
+                last = said.strip().splitlines()[-1] if said.strip() else f"exit code {child.returncode}"
+                raise CellError(f"`rapport train {' '.join(cell.arguments())}` failed: {last}")
+        result: dict[str, Any] = read_json(place / "result.json")
+        return {**result, "rounds": read_json(place / "rounds.json")}
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(run, cell): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                cell = futures[future]
+                try:
+                    if (result := future.result()) is not None:
+                        results[cell] = result
+                        told(cell, result)
+                except (CellError, RunError, json.JSONDecodeError) as error:
+                    failed.append(CellError(str(error)))
+        except BaseException:
+            # Ctrl-C: the runs are told too, and each leaves what it has; none is started any more.
+            with lock:
+                stopping.set()
+                for child in running:
+                    child.terminate()
+            raise
+    if failed:
+        raise failed[0]
+    return results
+
+
+def chosen_rates(trials: dict[Cell, dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """(environment, method) -> the learning rate whose trials had the highest mean true return; ties: the first."""
+    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for cell, result in trials.items():
+        found.setdefault((cell.env, cell.method), {}).setdefault(cell.rate, []).append(result["return_after"])
+    return {
+        key: max(RATES, key=lambda r: sum(by_rate[r]) / len(by_rate[r]) if r in by_rate else float("-inf"))
+        for key, by_rate in found.items()
+    }

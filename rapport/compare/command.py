@@ -1,0 +1,150 @@
+"""`rapport compare`: from the plan to the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from rapport.compare.cells import DEVELOPMENT, RATES, Cell, chosen_rates, run_cells
+from rapport.compare.statistics import Interval, iqm_interval, paired_difference, scaled
+from rapport.console import say
+
+if TYPE_CHECKING:
+    from rapport.cli import Compare
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one budget: a score per environment, over all, and against the first method, seed by seed."""
+
+    method: str
+    answers: int
+    each: dict[str, Interval]
+    overall: Interval
+    against_first: Interval | None
+    scores: dict[str, list[float]]
+    seconds: float
+
+
+def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
+    """(trials, cells of the comparison at the first rate). Raises ValueError for a plan without sense."""
+    if not options.envs or not options.methods or not options.budgets or options.seeds < 1 or options.workers < 1:
+        raise ValueError(
+            f"{len(options.envs)} environments, {len(options.methods)} methods, {len(options.budgets)} budgets, "
+            f"{options.seeds} seeds, {options.workers} workers: give at least one of each."
+        )
+    if not 0 <= options.trials <= len(RATES):
+        raise ValueError(f"{options.trials} trials: give 0 to {len(RATES)}.")
+    base = Cell("", "", 0, 0, options.steps, options.clip, options.teacher, RATES[0])
+    cells, trials = [], []
+    for env in dict.fromkeys(options.envs):
+        for method in dict.fromkeys(options.methods):
+            budgets = sorted(set(options.budgets)) if method != "true" else [0]
+            each = replace(base, env=env, method=method)
+            for rate in RATES[: options.trials] if options.trials > 1 else ():
+                trials.append(replace(each, answers=budgets[-1], seed=DEVELOPMENT, rate=rate, trial=True))
+            for answers in budgets:
+                cells += [replace(each, answers=answers, seed=seed) for seed in range(options.seeds)]
+    return trials, cells
+
+
+def command(options: Compare) -> int:
+    trials, cells = plan(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(trials) + len(cells), unit=" runs", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def told(cell: Cell, result: dict[str, Any]) -> None:
+            bar.update()
+            bar.set_postfix_str(f"{cell.method} on {cell.env}, seed {cell.seed}: {result['return_after']:.4g}")
+
+        tried = run_cells(trials, options.out, options.workers, told)
+        rates = chosen_rates(tried)
+        cells = [replace(cell, rate=rates.get((cell.env, cell.method), cell.rate)) for cell in cells]
+        results = run_cells(cells, options.out, options.workers, told)
+    found = rows(results)
+    from rapport.compare.report import write_report
+
+    report = write_report(options, tried, results, found)
+    print("\n".join(markdown(found, list(dict.fromkeys(options.envs)))))
+    say(f"Look at it: {report}")
+    if options.json:
+        print(json.dumps(summary(found, rates)))
+    return 0
+
+
+def rows(results: dict[Cell, dict[str, Any]]) -> list[Row]:
+    """Scores are shares of the way from the untrained policy (0) to training on the true reward (1), both as means
+    over the seeds; without the method `true`, they are returns, and there is no figure over all environments."""
+    true = {env: [r for c, r in results.items() if c.env == env and c.method == "true"] for env in _envs(results)}
+
+    def score(cell: Cell, result: dict[str, Any]) -> float:
+        if not all(true.values()):
+            return float(result["return_after"])
+        ceiling, floor = (_mean([r[k] for r in true[cell.env]]) for k in ("return_after", "return_before"))
+        return scaled(result["return_after"], floor, ceiling)
+
+    groups: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for cell, result in sorted(results.items(), key=lambda item: item[0].seed):
+        key = cell.method, cell.answers
+        groups.setdefault(key, {}).setdefault(cell.env, {})[cell.seed] = score(cell, result)
+        seconds.setdefault(key, []).append(result["seconds"])
+    found: list[Row] = []
+    first: dict[int, dict[str, dict[int, float]]] = {}
+    for (method, answers), by_env in groups.items():
+        opponent = first.setdefault(answers, by_env)
+        against = None
+        if opponent is not by_env and all(true.values()):
+            shared = [(e, s) for e in by_env for s in by_env[e] if s in opponent.get(e, {})]
+            against = paired_difference([by_env[e][s] for e, s in shared], [opponent[e][s] for e, s in shared])
+        scores = {env: list(by_seed.values()) for env, by_seed in by_env.items()}
+        each = {env: iqm_interval([values]) for env, values in scores.items()}
+        overall = iqm_interval(list(scores.values())) if all(true.values()) else Interval(*[float("nan")] * 3)
+        found.append(Row(method, answers, each, overall, against, scores, _mean(seconds[method, answers])))
+    return found
+
+
+def _envs(results: dict[Cell, dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(cell.env for cell in results))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def markdown(found: list[Row], envs: list[str]) -> list[str]:
+    """The table, to be put into a paper."""
+    head = ["method", "answers", *envs, "all", "less the first, seed by seed", "seconds a run"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in found:
+        against = "" if row.against_first is None else str(row.against_first)
+        overall = "" if row.overall.value != row.overall.value else str(row.overall)
+        cells = [str(row.each[env]) if env in row.each else "" for env in envs]
+        parts = [row.method, str(row.answers), *cells, overall, against, f"{row.seconds:.0f}"]
+        lines.append(f"| {' | '.join(parts)} |")
+    return lines
+
+
+def summary(found: list[Row], rates: dict[tuple[str, str], float]) -> dict[str, Any]:
+    def told(i: Interval | None) -> list[float | None] | None:
+        return None if i is None else [None if x != x else x for x in (i.value, i.low, i.high)]
+
+    return {
+        "rows": [
+            {
+                "method": row.method,
+                "answers": row.answers,
+                "each": {env: told(i) for env, i in row.each.items()},
+                "all": told(row.overall),
+                "against_first": told(row.against_first),
+                "scores": row.scores,
+                "seconds": row.seconds,
+            }
+            for row in found
+        ],
+        "rates": [{"env": env, "method": method, "rate": rate} for (env, method), rate in rates.items()],
+    }

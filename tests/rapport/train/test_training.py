@@ -1,0 +1,169 @@
+"""Training runs on small environments: exact resume of every method, the budget, the warnings, bad input."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import TD3
+
+from embodied.rewards.ensemble import RewardEnsemble
+from policies.sb3 import NotFinite
+from rapport.run import RunError
+from rapport.train import METHODS, Settings, train
+from rapport.train.questions import pairs, segments
+from rapport.train.report import write_report
+
+OWN = str(Path(__file__).with_name("worlds.py"))
+SMALL = {"batch_size": 8, "learning_starts": 12, "policy_kwargs": {"net_arch": [8]}}
+
+
+def settings(name="Line", method="pebble", **kwargs):
+    values = {"answers": 6, "steps": 96, "sessions": 2, "clip": 6, "episodes": 2, "horizon": 12, "seed": 3, **kwargs}
+    return Settings(env=f"{OWN}:{name}", method=METHODS[method](), **values)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(index):
+    def told(row):
+        if row["round"] == index:
+            raise Stop
+
+    return told
+
+
+def files(folder):
+    newest = max((folder / "checkpoints").glob("step-*"))
+    return [(newest / name).read_bytes() for name in ("arrays.safetensors", "state.json")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, method):
+    whole = train(settings(method=method), tmp_path / "whole", kwargs=SMALL)
+    for index in (0, 1, 2):
+        with pytest.raises(Stop):
+            train(settings(method=method), tmp_path / "part", told=stop_at(index), kwargs=SMALL)
+    part = train(settings(method=method), tmp_path / "part", kwargs=SMALL)
+    assert files(tmp_path / "whole") == files(tmp_path / "part")
+    assert [r["returns"] for r in whole.rows] == [r["returns"] for r in part.rows]
+    assert whole.result["budget"] == part.result["budget"]
+    asked = 0 if method == "true" else 6
+    assert whole.result["budget"]["asked"] == asked and len(whole.rows) == 4
+
+
+def test_choices_frames_and_dicts_are_trained_on_by_ppo(tmp_path):
+    kwargs = {"n_steps": 24, "batch_size": 12, "n_epochs": 1}
+    for name in ("Mixed", "Frames"):
+        trained = train(settings(name), tmp_path / name, kwargs=kwargs)
+        assert trained.result["budget"]["answered"] == 6 and len(trained.result["returns_after"]) == 2
+
+
+def test_the_learned_reward_is_what_the_agent_is_given(tmp_path):
+    trained = train(settings(), tmp_path, kwargs=SMALL)
+    buffer = trained.actor.sb3.model.replay_buffer
+    obs, act = buffer.observations[: buffer.size(), 0], buffer.actions[: buffer.size(), 0]
+    np.testing.assert_allclose(buffer.rewards[:60, 0], trained.reward.reward(obs, act)[:60], atol=1e-5)
+
+
+def test_without_relabelling_old_steps_keep_their_rewards(tmp_path):
+    trained = train(settings(method="ensemble"), tmp_path, kwargs=SMALL)
+    buffer = trained.actor.sb3.model.replay_buffer
+    first = settings().rounds(1, 12)[0].steps
+    np.testing.assert_allclose(buffer.rewards[:first, 0], -np.abs(buffer.next_observations[:first, 0, 0]), atol=1e-6)
+
+
+def test_the_budget_counts_what_was_asked(tmp_path):
+    base = settings(answers=24)
+    skips = train(replace(base, teacher="skip"), tmp_path / "skip", kwargs=SMALL).result["budget"]
+    ties = train(replace(base, teacher="equal"), tmp_path / "equal", kwargs=SMALL).result["budget"]
+    assert skips["asked"] == ties["asked"] == 24
+    assert skips["answered"] + skips["skipped"] == 24 and ties["answered"] == 24
+    assert ties["ties"] > 0
+
+
+def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
+    ends = train(settings("Ends"), tmp_path / "ends", kwargs=SMALL)
+    assert any("different lengths" in warning for warning in ends.result["warnings"])
+    secret = train(settings("Secret"), tmp_path / "secret", kwargs=SMALL)
+    assert not secret.result["exact"] and "wind" in secret.result["warnings"][0]
+    for folder in ("ends", "secret"):
+        page = write_report(tmp_path / folder).read_text()
+        assert 'class="note"' in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_numbers_that_turn_bad_in_the_middle_lose_nothing(tmp_path):
+    with pytest.raises(NotFinite, match=r"own reward of step .* is nan; mend the environment"):
+        train(settings("Breaks"), tmp_path, kwargs=SMALL)
+    rows = json.loads((tmp_path / "rounds.json").read_text())
+    assert rows and (tmp_path / "answers.sqlite").exists()
+
+
+def test_a_users_own_network_loss_and_algorithm(tmp_path):
+    def own_loss(better, worse):
+        return torch.nn.functional.softplus(0.1 - (better - worse))
+
+    def own_network(obs, act, seed):
+        return RewardEnsemble(obs, act, members=2, hidden=(8,), seed=seed, loss=own_loss, steps=5)
+
+    own = {**SMALL, "policy_kwargs": {"net_arch": [12]}}
+    trained = train(settings(), tmp_path, reward=own_network, algorithm=TD3, kwargs=own)
+    assert trained.reward.members == 2 and type(trained.actor.sb3.model) is TD3
+    with pytest.raises(RunError, match="made with other settings"):
+        train(settings(), tmp_path, kwargs=own)
+
+
+def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
+    class Short:
+        def __init__(self, n):
+            self.obs, self.act, self.own = np.arange(n)[:, None] * 1.0, np.zeros((n, 1)), np.zeros(n)
+
+        def __len__(self):
+            return len(self.own)
+
+    class Plain:
+        act_size = 1
+
+        @staticmethod
+        def encode(act):
+            return act
+
+    trajectories = [Short(3), Short(9)]
+    where = pairs(trajectories, 200, 5, np.random.default_rng(0))
+    lengths = np.array([3, 9])[where[..., 0]]
+    assert (where[..., 2] - where[..., 1] == np.minimum(5, lengths)).all() and (where[..., 2] <= lengths).all()
+    batch = segments(trajectories, Plain, where)
+    b, k = 7, 1
+    _, start, stop = where[b, k]
+    assert batch.obs[b, k, : stop - start, 0].tolist() == list(range(start, stop))
+    assert batch.mask[b, k].sum() == stop - start
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sentence"),
+    [
+        ({"answers": 0}, "A budget of 0 answers: give at least one per session"),
+        ({"steps": 5}, "5 steps in 2 sessions"),
+        ({"teacher": "wise"}, "There is no teacher 'wise'"),
+        ({"seed": -1}, "The seed is -1"),
+        ({"clip": 0}, "Clips of 0 steps"),
+    ],
+)
+def test_impossible_settings_are_refused(kwargs, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        settings(**kwargs)
+
+
+def test_too_few_steps_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="30 steps are too few"):
+        train(settings(steps=30, horizon=28), tmp_path, kwargs=SMALL)
+
+
+def test_another_environment_in_the_same_folder_is_refused(tmp_path):
+    train(settings(), tmp_path, kwargs=SMALL)
+    with pytest.raises(RunError, match="env is"):
+        train(settings("Ends"), tmp_path, kwargs=SMALL)

@@ -1,0 +1,103 @@
+"""Small environments of a user's own: each shows one thing that environments do."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Line(gymnasium.Env):
+    """A point on a line goes where the action pushes it; it is paid for being near 0. Episodes of 12 steps."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+    action_space = spaces.Box(-1, 1, (1,))
+    LENGTH = 12
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.t = self.np_random.uniform(-1, 1), 0
+        return self.look(), {}
+
+    def step(self, action):
+        self.at, self.t = self.at + 0.2 * self.push(action), self.t + 1
+        return self.look(), self.paid(), self.over(), self.t == self.LENGTH, {}
+
+    def push(self, action):
+        return float(action[0])
+
+    def paid(self):
+        return -abs(self.at)
+
+    def over(self):
+        return False
+
+    def look(self):
+        return np.array([self.at, self.t / self.LENGTH])
+
+
+class Mixed(Line):
+    """A dict with a choice in it, and a choice of two actions."""
+
+    observation_space = spaces.Dict({"at": spaces.Box(-np.inf, np.inf, (1, 1)), "side": spaces.Discrete(2)})
+    action_space = spaces.Discrete(2)
+
+    def push(self, action):
+        return 2.0 * int(action) - 1
+
+    def look(self):
+        return {"at": np.array([[self.at]]), "side": int(self.at > 0)}
+
+
+class Frames(Mixed):
+    observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def look(self):
+        frame = np.zeros((36, 36, 3), np.uint8)
+        frame[:, int(np.clip(18 + 9 * self.at, 0, 35))] = 255
+        return frame
+
+
+class Ends(Line):
+    """An episode ends where the point leaves (-1.2, 1.2): clips are not all equally long."""
+
+    def over(self):
+        return abs(self.at) > 1.2
+
+
+class Breaks(Line):
+    """From the 60th step of a copy on, the reward is NaN, unless somebody has mended it."""
+
+    mended = False
+    steps = 0
+
+    def paid(self):
+        Breaks.steps += 1
+        return super().paid() if self.mended or Breaks.steps < 150 else np.nan
+
+
+class Secret(Line):
+    """What pushes it besides comes from where no attribute shows it."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.wind = iter(self.np_random.normal(size=100))
+        return self.look(), {}
+
+    def push(self, action):
+        return float(action[0]) + next(self.wind)
+
+
+class Endless(Line):
+    LENGTH = -1
+
+
+class Unbounded(Line):
+    action_space = spaces.Box(-np.inf, np.inf, (1,))
+
+
+class Text(Line):
+    observation_space = spaces.Sequence(spaces.Discrete(2))
+
+
+class Refuses(Line):
+    def __init__(self):
+        raise RuntimeError("no licence")
