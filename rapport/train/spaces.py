@@ -17,7 +17,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
 from embodied.records import Array
-from envs.state import Checked, Copies, ExactCopies, Make, check
+from envs.state import Checked, Copies, ExactCopies, Make, check, layers
 
 SMALLEST = 36  # pixels; the convolutions of stable-baselines3 need as many
 
@@ -91,11 +91,11 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
     finally:
         env.close()
     env = make()
-    seen, acts, spec = env.observation_space, env.action_space, env.spec
+    seen, acts = env.observation_space, env.action_space
+    limits = [int(layer._max_episode_steps) for layer in layers(env) if isinstance(layer, TimeLimit)]
     env.close()
     assert isinstance(seen, spaces.Box)
-    limit = horizon or (None if spec is None else spec.max_episode_steps)
-    return World(name, make, check(make, seed=seed), limit, seen, acts)
+    return World(name, make, check(make, seed=seed), min(limits, default=None), seen, acts)
 
 
 def _fits(space: spaces.Space[Any]) -> bool:

@@ -101,3 +101,10 @@ class Text(Line):
 class Refuses(Line):
     def __init__(self):
         raise RuntimeError("no licence")
+
+
+class Timed(gymnasium.wrappers.TimeLimit):
+    """The line with a limit of its own."""
+
+    def __init__(self):
+        super().__init__(Line(), 12)
