@@ -83,13 +83,13 @@ def join(
     *,
     steps: int,
     name: str,
-    rows: Literal["qlearning", "as given"] = "qlearning",
-    ends: Ends = "terminals or timeouts",
-    crossing: Literal["refuse", "leave out"] = "refuse",
+    rows: Literal["qlearning", "all"] = "qlearning",
+    ends: Ends = "both",
+    crossing: Literal["refuse", "drop"] = "refuse",
 ) -> Joined:
     """Labels and the arrays they are about, as records. The labels count rows as d4rl's `qlearning_dataset` keeps them:
-    without those at which a time limit struck and without the last of all; "as given" takes the arrays as flattened so
-    already.
+    without those at which a time limit struck and without the last of all; "all" counts every row, for arrays that were
+    flattened so already.
 
     The authors drew every segment inside one trajectory, so a segment that runs over the end of an episode means that
     the arrays are not the ones, or not flattened as, the labels are about, and then the others are shifted too: that is

@@ -20,15 +20,16 @@ from embodied.records import MAX_STEPS, Array, RecordError, check_array
 COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts")
 _SUFFIXES = (".hdf5", ".h5")
 
-Ends = Literal["terminals or timeouts", "timeouts"]
-"""What ends an episode. In D4RL's antmaze a terminal marks the goal and the ant walks on: there, timeouts alone."""
+Ends = Literal["both", "timeouts"]
+"""What ends an episode: terminals and timeouts, or timeouts alone. In D4RL's antmaze a terminal marks the goal and the
+ant walks on."""
 
 
 class DataError(RecordError):
     """Data that cannot be imported or exported; the sentence names the file, the value and the mend."""
 
 
-def read(source: Path, *, name: str = "", ends: Ends = "terminals or timeouts") -> Iterator[Episode]:
+def read(source: Path, *, name: str = "", ends: Ends = "both") -> Iterator[Episode]:
     """The episodes of a D4RL-style .npz or .hdf5, a robomimic .hdf5, or a Minari data set (its folder or .hdf5).
 
     They are called NAME-000000 and so on; NAME is the file's unless told. HDF5 sets of many episodes are read one at a
@@ -45,7 +46,7 @@ def read(source: Path, *, name: str = "", ends: Ends = "terminals or timeouts") 
 
 
 def d4rl(
-    arrays: Mapping[str, Any], *, name: str = "episode", ends: Ends = "terminals or timeouts", what: str = "the arrays"
+    arrays: Mapping[str, Any], *, name: str = "episode", ends: Ends = "both", what: str = "the arrays"
 ) -> Iterator[Episode]:
     """Episodes of observations [N,*O], actions [N,*A], rewards, terminals and timeouts [N], in row order.
 
@@ -72,10 +73,10 @@ def d4rl(
     return episodes()
 
 
-def episode_starts(arrays: Mapping[str, Array], ends: Ends = "terminals or timeouts") -> npt.NDArray[np.intp]:
+def episode_starts(arrays: Mapping[str, Array], ends: Ends = "both") -> npt.NDArray[np.intp]:
     """The row at which each episode begins, of arrays that `check_arrays` has passed."""
     over = np.asarray(arrays["timeouts"], bool)
-    if ends == "terminals or timeouts":
+    if ends == "both":
         over = over | np.asarray(arrays["terminals"], bool)
     starts = np.append(0, np.flatnonzero(over) + 1)
     return starts[starts < len(over)]

@@ -52,7 +52,7 @@ def write_pairs(path: Path, queries: Sequence[Query], answers: Sequence[Answer])
         if segment.obs.shape[1:] != first.obs.shape[1:] or segment.act.shape[1:] != first.act.shape[1:]:
             raise DataError(
                 f"a step of episode {segment.episode!r} has shapes {segment.obs.shape[1:]}, {segment.act.shape[1:]}, "
-                f"one of {first.episode!r} {first.obs.shape[1:]}, {first.act.shape[1:]}; export one environment at a time"
+                f"one of {first.episode!r} {first.obs.shape[1:]}, {first.act.shape[1:]}; take one environment at a time"
             )
 
     def padded(name: str) -> Array:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rapport.data import Data
 from rapport.shadow import OURS, check_imports
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -127,6 +128,7 @@ class Reproduce:
 Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )

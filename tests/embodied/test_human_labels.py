@@ -106,7 +106,7 @@ def test_arrays_flattened_already_are_taken_as_they_are():
     flat["timeouts"] = np.isin(np.arange(len(kept)), over)
     labels = [Label(0, 79, 3, 0), Label(1, 0, 118, 1)]
     a = join(labels, data, steps=20, name="toy")
-    b = join(labels, flat, steps=20, name="toy", rows="as given")
+    b = join(labels, flat, steps=20, name="toy", rows="all")
     for x, y in zip(a.queries, b.queries, strict=True):
         assert all(np.array_equal(s.obs, t.obs) for s, t in zip(x.segments, y.segments, strict=True))
 
@@ -115,14 +115,14 @@ def test_a_segment_over_an_end_is_refused_or_left_out_and_counted():
     labels = [Label(0, 79, 3, 0), Label(1, 30, 3, 0), Label(2, 3, 70, 1)]
     with pytest.raises(DataError, match=r"2 of 3 labels \(the first is 1\) have a segment that runs over the end"):
         join(labels, synthetic(), steps=20, name="toy")
-    joined = join(labels, synthetic(), steps=20, name="toy", crossing="leave out")
+    joined = join(labels, synthetic(), steps=20, name="toy", crossing="drop")
     assert joined.left_out == 2 and [a.query for a in joined.answers] == ["toy-00000"]
 
 
 def test_the_wrong_way_to_count_rows_is_found():
     with pytest.raises(DataError, match="not flattened as the labels were; try the other way to count rows"):
-        join([Label(0, 39, 0, 0)], synthetic(), steps=20, name="toy", rows="as given")
-    assert join([Label(0, 39, 0, 0)], synthetic(), steps=20, name="toy", rows="as given", crossing="leave out").left_out
+        join([Label(0, 39, 0, 0)], synthetic(), steps=20, name="toy", rows="all")
+    assert join([Label(0, 39, 0, 0)], synthetic(), steps=20, name="toy", rows="all", crossing="drop").left_out
 
 
 def test_labels_of_another_data_set_are_refused():
