@@ -127,22 +127,15 @@ class Iql:
             raise ValueError(f"actions lie between {low} and {high}; give finite bounds, the low below the high")
         self._middle, self._reach = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
         draw = torch.Generator().manual_seed(seed)
-        self.actor = _network((obs_size, *hidden, act_size), draw)
-        self.actor.register_parameter("log_std", nn.Parameter(torch.zeros(act_size)))
-        self.value = _network((obs_size, *hidden, 1), draw)
-        self.critics = nn.ModuleList(_network((obs_size + act_size, *hidden, 1), draw) for _ in range(2))
-        self.targets = nn.ModuleList(_network((obs_size + act_size, *hidden, 1), draw) for _ in range(2))
+        self.actor = _Networks(1, (obs_size, *hidden, act_size), draw)
+        self.log_std = nn.Parameter(torch.zeros(act_size))
+        self.value = _Networks(1, (obs_size, *hidden, 1), draw)
+        self.critics = _Networks(2, (obs_size + act_size, *hidden, 1), draw)
+        self.targets = _Networks(2, (obs_size + act_size, *hidden, 1), draw)
         self.targets.load_state_dict(self.critics.state_dict())
-        self._parts: dict[str, nn.Module] = {
-            "actor": self.actor,
-            "value": self.value,
-            "critics": self.critics,
-            "targets": self.targets,
-        }
-        self._opts = {
-            name: torch.optim.Adam(self._parts[name].parameters(), lr=rate, fused=True)
-            for name in ("actor", "value", "critics")
-        }
+        self._parts = {"actor": self.actor, "value": self.value, "critics": self.critics, "targets": self.targets}
+        trained = [self.log_std, *(p for part in (self.actor, self.value, self.critics) for p in part.parameters())]
+        self._opt = torch.optim.Adam(trained, lr=rate, fused=True)
         self._mean, self._std = torch.zeros(obs_size), torch.ones(obs_size)
         self.steps = 0
         self._rng = np.random.default_rng(seed)
@@ -184,38 +177,35 @@ class Iql:
         return dict(zip(("value", "policy", "critic", "weight"), mean.tolist(), strict=True))
 
     def _step(self, obs: Tensor, act: Tensor, reward: Tensor, following: Tensor, over: Tensor) -> Array:
+        # One descent on the sum: what one network learns from another is cut off, so each has its own loss.
         both = torch.cat([obs, act], -1)
+        value = self.value(obs)[0, :, 0]
         with torch.no_grad():
-            taken = torch.minimum(*(target(both)[:, 0] for target in self.targets))
-        gap = taken - self.value(obs)[:, 0]
-        value = (torch.where(gap > 0, self.expectile, 1 - self.expectile) * gap**2).mean()
-        self._descend("value", value)
+            gap = self.targets(both)[..., 0].min(0).values - value
+            wanted = reward + self.gamma * (1 - over) * self.value(following)[0, :, 0]
+            weight = torch.exp(self.temperature * gap).clamp(max=MOST_WEIGHT)
+            taken = gap + value
+        losses = (
+            (torch.where(gap > 0, self.expectile, 1 - self.expectile) * (taken - value) ** 2).mean(),
+            -(weight * self._log_prob(obs, act)).mean(),
+            ((self.critics(both)[..., 0] - wanted) ** 2).mean(1).sum(),
+        )
+        self._opt.zero_grad()
+        torch.stack(losses).sum().backward()
+        self._opt.step()
         with torch.no_grad():
-            advantage = taken - self.value(obs)[:, 0]
-            weight = torch.exp(self.temperature * advantage).clamp(max=MOST_WEIGHT)
-            wanted = reward + self.gamma * (1 - over) * self.value(following)[:, 0]
-        policy = -(weight * self._log_prob(obs, act)).mean()
-        self._descend("actor", policy)
-        critic = sum(((q(both)[:, 0] - wanted) ** 2).mean() for q in self.critics)
-        assert isinstance(critic, Tensor)
-        self._descend("critics", critic)
-        with torch.no_grad():
-            for target, q in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
-                target.lerp_(q, self.tau)
-        return np.array([loss.item() for loss in (value, policy, critic, weight.mean())])
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        self._opts[name].zero_grad()
-        loss.backward()
-        self._opts[name].step()
+            for target, critic in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
+                target.lerp_(critic, self.tau)
+        report: Array = torch.stack([*losses, weight.mean()]).detach().numpy()
+        return report
 
     def _standard(self, obs: Tensor) -> Tensor:
         return (obs - self._mean) / self._std
 
     def _log_prob(self, obs: Tensor, act: Tensor) -> Tensor:
         """Of actions in units of their bounds; obs standardised."""
-        log_std = self.actor.log_std.clamp(*LOG_STD)  # type: ignore[operator]
-        miss = (act - torch.tanh(self.actor(obs))) * torch.exp(-log_std)
+        log_std = self.log_std.clamp(*LOG_STD)
+        miss = (act - torch.tanh(self.actor(obs)[0])) * torch.exp(-log_std)
         return (-0.5 * miss**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def log_prob(self, segments: Segments) -> Tensor:
@@ -229,17 +219,18 @@ class Iql:
     def act(self, obs: Array, deterministic: bool = True) -> Array:
         """Actions [...,A] within the bounds for observations [...,O]; stochastic ones draw from the own stream."""
         seen = self._standard(torch.as_tensor(np.asarray(obs, np.float32)))
-        act = torch.tanh(self.actor(seen))
+        act = torch.tanh(self.actor(seen)[0])
         if not deterministic:
             noise = torch.from_numpy(self._rng.standard_normal(act.shape).astype(np.float32))
-            act = (act + noise * torch.exp(self.actor.log_std.clamp(*LOG_STD))).clamp(-1, 1)  # type: ignore
+            act = (act + noise * torch.exp(self.log_std.clamp(*LOG_STD))).clamp(-1, 1)
         chosen: Array = (self._middle + self._reach * act).numpy()
         return chosen
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **{name: part.state_dict() for name, part in self._parts.items()},
-            **{f"{name}_optimiser": opt.state_dict() for name, opt in self._opts.items()},
+            "log_std": self.log_std.detach(),
+            "optimiser": self._opt.state_dict(),
             "mean": self._mean,
             "std": self._std,
             "steps": self.steps,
@@ -249,8 +240,9 @@ class Iql:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
-        for name, opt in self._opts.items():
-            opt.load_state_dict(state[f"{name}_optimiser"])
+        with torch.no_grad():
+            self.log_std.copy_(state["log_std"])
+        self._opt.load_state_dict(state["optimiser"])
         self._mean, self._std = state["mean"].clone(), state["std"].clone()
         self.steps = int(state["steps"])
         self._rng.bit_generator.state = state["stream"]
@@ -261,12 +253,21 @@ class Iql:
         return f"Iql of {'-'.join(map(str, self._sizes))}, actions from {bounds[0]} to {bounds[1]}"
 
 
-def _network(sizes: tuple[int, ...], draw: torch.Generator) -> nn.Sequential:
-    """Rectified layers with the usual uniform first weights, drawn from the own stream."""
-    layers: list[nn.Module] = []
-    for size, following in pairwise(sizes):
-        layer = nn.utils.skip_init(nn.Linear, size, following)
-        for parameter in (layer.weight, layer.bias):
-            nn.init.uniform_(parameter, -1 / math.sqrt(size), 1 / math.sqrt(size), generator=draw)
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+class _Networks(nn.Module):
+    """n rectified perceptrons of one shape as one batched product, [...,I] -> [n,...,O]; first weights as torch's."""
+
+    def __init__(self, n: int, sizes: tuple[int, ...], draw: torch.Generator) -> None:
+        super().__init__()
+
+        def uniform(*shape: int, fan_in: int) -> nn.Parameter:
+            return nn.Parameter((2 * torch.rand(shape, generator=draw) - 1) / math.sqrt(fan_in))
+
+        self.n = n
+        self.weights = nn.ParameterList(uniform(n, a, b, fan_in=a) for a, b in pairwise(sizes))
+        self.biases = nn.ParameterList(uniform(n, 1, b, fan_in=a) for a, b in pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.reshape(1, -1, x.shape[-1]).expand(self.n, -1, -1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            y = torch.baddbmm(bias, torch.relu(y) if layer else y, weight)
+        return y.reshape(self.n, *x.shape[:-1], -1)
