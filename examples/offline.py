@@ -76,7 +76,7 @@ def main() -> None:
             store.add_queries([query])
             store.add_answers([answer(person, query, "person")])
 
-    learner = Settings(steps=3000, hidden=(64, 64), rate=1e-3)
+    learner = Settings(steps=2000, temperature=1.0, hidden=(64, 64), rate=1e-3, reward_steps=80)
     learned = offline(out / "data", out / "iql", learner)
     copied = offline(out / "data", out / "copied", replace(learner, temperature=0.0))
     print(learned.result["data"]["budget"])

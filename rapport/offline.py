@@ -51,7 +51,7 @@ class Settings:
     batch: int = 256
     members: int = 3
     reward_hidden: tuple[int, ...] = (64, 64)
-    reward_steps: int = 300
+    reward_steps: int = 100
     chunk: int = 1000
 
     def __post_init__(self) -> None:
