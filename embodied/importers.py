@@ -36,13 +36,18 @@ def read(source: Path, *, name: str = "", ends: Ends = "both") -> Iterator[Episo
     time, once to check them and once to give them out. Raises DataError.
     """
     path = minari_file(source)
-    name = name or re.sub(r"[^A-Za-z0-9._-]", "_", Path(source).stem).lstrip("._-") or "episode"
+    name = name or name_of(source)
     if path.suffix in _SUFFIXES and (kind := _layout(path)) != "d4rl":
         given = minari if kind == "minari" else robomimic
         for _ in given(path, name=name):
             pass
         return given(path, name=name)
     return d4rl(read_arrays(path), name=name, ends=ends, what=str(source))
+
+
+def name_of(source: Path) -> str:
+    """The file's name, as far as episodes can be called so."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(source).stem).lstrip("._-")[:100] or "episode"
 
 
 def d4rl(

@@ -47,7 +47,7 @@ class Import:
         from embodied.importers import DataError
         from rapport.data_folder import open_folder
 
-        name = self.source.stem
+        name = importers.name_of(self.source)
         path = importers.minari_file(self.source)
         columns = importers.read_arrays(path) if path.suffix == ".npz" else {}
         if self.labels is not None:

@@ -56,7 +56,7 @@ def d4rl_file(path: Path) -> Path:
 
 
 def test_arrays_with_labels_become_a_data_folder_and_pairs_and_a_folder_again(tmp_path: Path) -> None:
-    source, labels = d4rl_file(tmp_path / "hop.npz"), tmp_path / "hop.csv"
+    source, labels = d4rl_file(tmp_path / "hop v2.npz"), tmp_path / "hop.csv"
     labels.write_text("query,start_1,start_2,label\n0,0,31,0\n1,60,35,1\n2,90,2,-1\n")
     folder = tmp_path / "folder"
     code, said, _ = rapport("data", "import", source, folder, "--labels", labels, "--steps", 10)
