@@ -124,7 +124,7 @@ def _warnings(standing: Sequence[Answer], queries: Sequence[Query], contradictor
         yield f"all {len(usable)} answers are {usable[0]}: nothing can be learned from them but a habit"
     if contradictory:
         few = "; ".join(contradictory[:3]) + ("; ..." if len(contradictory) > 3 else "")
-        yield f"{len(contradictory)} pairs were answered both ways ({few}): together they say no more than a tie"
+        yield f"{len(contradictory)} pairs were answered both ways ({few}): no reward can agree with both"
 
 
 def problems(folder: Path) -> list[str]:

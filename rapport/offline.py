@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from embodied import RewardEnsemble, checkpoint
 from embodied.episodes import Episode
 from embodied.feedback import feedback
 from embodied.loop import RewardModel
-from embodied.records import Array, value_to_json
+from embodied.records import Answer, Array, Query, value_to_json
 from policies.iql import Iql, Transitions, transitions
 from rapport.data_folder import look, open_folder
 from rapport.run import read_json, run_folder, write_json
@@ -106,11 +106,9 @@ def offline(
     sizes = episodes[0].obs.shape[1], episodes[0].act.shape[1]
     model = reward or _ensemble(settings, episodes, *sizes)
     policy = _policy(settings, *sizes)
-    said = [[a.id, a.query, a.annotator, value_to_json(a.value), a.supersedes] for a in answers]
-    files = [[e.id, hashlib.sha256(e.obs.tobytes() + e.act.tobytes()).hexdigest()] for e in episodes]
     config = {
         **asdict(settings),
-        "data": hashlib.sha256(json.dumps([files, said]).encode()).hexdigest(),
+        "data": _digest(episodes, queries, answers),
         "reward": getattr(model, "fingerprint", lambda: type(model).__name__)(),
         "sizes": sizes,
     }
@@ -201,6 +199,19 @@ def _check(episodes: list[Episode], settings: Settings) -> None:
                 f"Actions of episode {episode.id!r} go from {low:.4g} to {high:.4g}, outside [{settings.low}, "
                 f"{settings.high}]: set low and high to the bounds of the environment."
             )
+
+
+def _digest(episodes: Sequence[Episode], queries: Sequence[Query], answers: Sequence[Answer]) -> str:
+    """Of all that is learned from, so that a run never goes on with other data."""
+    digest = hashlib.sha256()
+    for episode in episodes:
+        digest.update(json.dumps([episode.id, episode.obs.shape, episode.act.shape, episode.terminated]).encode())
+        for array in (episode.obs, episode.act, episode.info.get("final_obs", np.zeros(0))):
+            digest.update(array.tobytes())
+    asked = [[q.id, [[s.episode, s.start, s.stop] for s in q.segments]] for q in queries]
+    said = [[a.id, a.query, a.annotator, value_to_json(a.value), a.supersedes] for a in answers]
+    digest.update(json.dumps([asked, said]).encode())
+    return digest.hexdigest()
 
 
 def _against_recorded(episodes: list[Episode], model: Reward) -> dict[str, float]:

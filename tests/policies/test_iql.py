@@ -24,7 +24,7 @@ def roll_out(act, n, seed):
     return np.stack(seen, 1), np.stack(done, 1)
 
 
-def recorded(n=1000, seed=0):
+def recorded(n=600, seed=0):
     """Three in ten go to the goal, the others the opposite way, all with a shaky hand."""
     rng, right, wrong = np.random.default_rng(seed), lqr(GOAL), lqr(-GOAL)
     good = rng.random((n, 1)) < 0.3
@@ -43,8 +43,8 @@ def scaled_return(act):
 
 @pytest.mark.slow
 def test_it_beats_copying_and_comes_near_the_optimum():
-    """Scaled return (0: doing nothing, 1: the optimum) of 3000 steps on 1000 episodes, whose own is -1.06 and -1.01:
-    copying (temperature 0) -.43 and -.23, IQL .95 and .93 on seeds 0 and 1.
+    """Scaled return (0: doing nothing, 1: the optimum) of 2000 steps on 600 episodes, whose own is -1.08 and -1.03:
+    copying (temperature 0) -.20 and -.29, IQL .87 and .96, on seeds 0 and 1.
 
     Copied with a third of it good, what was recorded averages two goals; weighted by advantage, the good third is left.
     """
@@ -52,10 +52,10 @@ def test_it_beats_copying_and_comes_near_the_optimum():
     found = {}
     for temperature in (0.0, 3.0):
         policy = Iql(5, 2, seed=0, hidden=(64, 64), rate=1e-3, temperature=temperature)
-        policy.fit(data, 3000)
+        policy.fit(data, 2000)
         found[temperature] = scaled_return(policy.act)
     assert found[0.0] < 0.2
-    assert found[3.0] > 0.8
+    assert found[3.0] > 0.75
 
 
 def small(n=40):
