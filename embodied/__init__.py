@@ -16,6 +16,9 @@ _NAMES = {
     "store": "Store StoreError",
     "contract": "Contract ContractError Joint Source",
     "checkpoint": "CheckpointError Stateful",
+    "importers": "DataError",
+    "human_labels": "TIE_RATE tie_threshold",
+    "pairs": "read_pairs write_pairs",
     "feedback": "Budget Feedback Segments all_pairs stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",

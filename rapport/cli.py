@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rapport.data import Data
 from rapport.shadow import OURS, check_imports
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -212,6 +213,7 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )

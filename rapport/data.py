@@ -1,0 +1,199 @@
+"""`rapport data`: recordings and answers into a data folder, out of it as one file, looked at and checked.
+
+A data folder is what every study is: DIR/episodes/*.npz and DIR/answers.sqlite.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from embodied.human_labels import Rates
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Given = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Import:
+    """Recordings (D4RL arrays, Minari, robomimic), with or without labels, or pairs, into a data folder."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """An .npz or .hdf5 with observations, actions, rewards, terminals, timeouts; a robomimic .hdf5; the folder of a
+    Minari data set; or an .npz of pairs, as `rapport data export` writes it."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """The data folder, new or to be added to."""
+    labels: Given = None
+    """A label file, query,start_1,start_2,label, about the rows of SOURCE (D4RL arrays only)."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """How long the labelled segments are; 100, or 50 where the label file's name ends with _ph, unless told."""
+    rows: Literal["qlearning", "all"] = "qlearning"
+    """How the labels count rows. qlearning: without the last and those where a time limit struck. all: every row."""
+    ends: Literal["both", "timeouts"] = "both"
+    """What ends an episode: terminals and timeouts; in D4RL's antmaze the ant walks on after a terminal, so there
+    timeouts alone."""
+    crossing: Literal["refuse", "drop"] = "refuse"
+    """If a label has a segment that runs over the end of an episode: refuse all, or drop the label."""
+
+    def __call__(self) -> int:
+        from tqdm import tqdm
+
+        from embodied import human_labels, importers, pairs
+        from embodied.importers import DataError
+        from rapport.data_folder import open_folder
+
+        name = importers.name_of(self.source)
+        path = importers.minari_file(self.source)
+        columns = importers.read_arrays(path) if path.suffix == ".npz" else {}
+        if self.labels is not None:
+            arrays = columns or importers.read_arrays(path)
+            steps = self.steps or human_labels.steps(self.labels)
+            labels = human_labels.read(self.labels)
+            joined = human_labels.join(
+                labels, arrays, steps=steps, name=name, rows=self.rows, ends=self.ends, crossing=self.crossing
+            )
+            episodes, queries, answers = joined.episodes, joined.queries, joined.answers
+            if joined.left_out:
+                print(f"{joined.left_out} of {len(labels)} labels left out: a segment runs over the end of an episode")
+        elif "target" in columns:
+            episodes, queries, answers = pairs.read_pairs(path, name)
+        else:
+            episodes, queries, answers = None, [], []
+        given = importers.read(self.source, ends=self.ends) if episodes is None else episodes
+        if (self.folder / "config.json").exists():
+            raise DataError(f"{self.folder} is the folder of a run; choose another folder for the data")
+        with open_folder(self.folder, make=True) as store:
+            lengths: list[int] = []
+            for episode in tqdm(given, unit=" episodes", disable=None):
+                store.episodes.save([episode])
+                lengths.append(len(episode))
+            store.add_queries(queries)
+            store.add_answers(answers)
+        print(
+            f"{self.folder}: {len(lengths)} episodes, {sum(lengths)} steps, {len(queries)} questions, "
+            f"{len(answers)} answers"
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """The comparisons of a data folder as one .npz of pairs that numpy alone can read."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """The data folder."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """The .npz to write: obs, act, mask, target, weight, annotator, source, query, episode, start."""
+
+    def __call__(self) -> int:
+        from embodied.pairs import write_pairs
+        from rapport.data_folder import open_folder
+
+        with open_folder(self.folder) as store:
+            count = write_pairs(self.file, store.queries(), store.answers())
+        print(f"{self.file}: {count} pairs")
+        return 0
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What a data folder holds, with warnings; or what people said in label files, with intervals."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
+    """A data folder, a label file (.csv), or a folder of label files."""
+    json: Flag = False
+    """Print one JSON object instead."""
+    plot: Given = None
+    """Draw the tie rates of label files into this picture."""
+
+    def __call__(self) -> int:
+        files = sorted(self.path.glob("*.csv")) if self.path.is_dir() else [self.path] * (self.path.suffix == ".csv")
+        if files:
+            from embodied.human_labels import rates, read
+
+            labels = {path.stem: read(path) for path in files}
+            found = [rates(name, said) for name, said in labels.items()]
+            if len(found) > 1:
+                found.append(rates("all", [label for said in labels.values() for label in said]))
+            if self.plot is not None:
+                draw_rates(found, self.plot)
+            print(json_format.dumps([asdict(r) for r in found]) if self.json else "\n".join(table(found)))
+            return 0
+        from rapport.data_folder import look
+
+        seen = look(self.path)
+        print(json_format.dumps(asdict(seen)) if self.json else "\n".join(seen.lines()))
+        return 0
+
+
+@dataclass(frozen=True)
+class Validate:
+    """Open every file of a data folder and look up every segment (exit code 1 and the list, if something is wrong)."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """The data folder."""
+
+    def __call__(self) -> int:
+        from rapport.data_folder import problems
+
+        found = problems(self.folder)
+        print(*(found or [f"{self.folder}: sound"]), sep="\n")
+        return 1 if found else 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Import, export, inspect or validate recordings and answers."""
+
+    what: Annotated[
+        Annotated[Import, tyro.conf.subcommand("import")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Validate, tyro.conf.subcommand("validate")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def __call__(self) -> int:
+        return self.what()
+
+
+def table(found: list[Rates]) -> list[str]:
+    """One line per label file: counts, the tie rate and the first's share of decided answers, with 95 % intervals."""
+
+    def percent(rate: float, interval: tuple[float, float]) -> str:
+        return f"{100 * rate:5.1f} [{100 * interval[0]:4.1f}, {100 * interval[1]:4.1f}]"
+
+    lines = [f"{'set':26} {'first':>5} {'second':>6} {'tie':>5}   {'ties, %':18}   first of decided, %"]
+    for r in found:
+        ties, bias = percent(r.tie_rate, r.tie_interval), percent(r.first_rate, r.first_interval)
+        lines.append(f"{r.name:26} {r.first:5} {r.second:6} {r.tie:5}   {ties}   {bias}")
+    return lines
+
+
+def draw_rates(found: list[Rates], path: Path) -> None:
+    """Tie rates and the first's share of decided answers with their intervals, one row per label file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.28 * len(found) + 1), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = [r.name for r in found]
+    for axes, title, pairs in (
+        (left, "ties, %", [(r.tie_rate, r.tie_interval) for r in found]),
+        (right, "the first preferred, % of decided", [(r.first_rate, r.first_interval) for r in found]),
+    ):
+        for row, (rate, (low, high)) in enumerate(pairs):
+            axes.plot([100 * low, 100 * high], [row, row], color="tab:blue")
+            axes.plot([100 * rate], [row], "o", color="tab:blue", markersize=4)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(0, 100)
+        axes.grid(axis="x", alpha=0.3)
+    right.axvline(50, color="black", linewidth=0.8)
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
