@@ -53,10 +53,12 @@ class Demo:
 
 @dataclass(frozen=True)
 class Train:
-    """Learn a reward and a policy in any Gymnasium environment from answers about short clips."""
+    """Learn a reward and a policy from answers about short clips: in any Gymnasium environment, or off-line."""
 
-    env: str
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="")] = None
     """An id that Gymnasium knows (Reacher-v5, FetchReach-v4, ...), or module:Class or file.py:Class of your own."""
+    data: Folder = None
+    """Instead of an environment: a folder of episodes and answers (`rapport data import`), learned from off-line."""
     method: Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"] = "pebble"
     """How answers become a reward and a reward behaviour. true: the environment's own reward, which asks nobody."""
     answers: int = 100

@@ -1,7 +1,8 @@
 """PEBBLE and its kin on a point mass whose optimum is known: off-policy, relabelled, from few answers.
 
-Lee et al. (2021, arXiv 2106.05091) and B-Pref's teachers (arXiv 2111.03026), run by `rapport.train` as users run it. The
-environment pays a person's reward to its teacher alone; what comes out is held against the exact optimum (LQR) of it. Controls: the true reward reaches the optimum, and answers that say nothing miss it.
+Lee et al. (2021, arXiv 2106.05091) and B-Pref's teachers (arXiv 2111.03026), run by `rapport.train` as users run it.
+The environment pays a person's reward to its teacher alone; what comes out is held against the exact optimum (LQR) of
+it. Controls: the true reward reaches the optimum, and answers that say nothing miss it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import gymnasium
 import numpy as np
 from matplotlib.figure import Figure
 
-from embodied.label_models import smooth
+from embodied.label_models import as_given, smooth
 from embodied.records import Array
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.teachers import BPREF
@@ -63,7 +64,9 @@ class Outcome:
     stale: float
 
 
-def run(seed: int, method: Method, *, teacher: str = "oracle", mute: bool = False, tick: Callable[[int], object]) -> Outcome:
+def run(
+    seed: int, method: Method, tick: Callable[[int], object], teacher: str = "oracle", mute: bool = False
+) -> Outcome:
     """One person, one agent. mute: every answer is taken for a tie, so that nothing can be learned from it."""
     goal = np.random.default_rng([seed, 1]).uniform(-0.8, 0.8, 2)
     settings = Settings(
@@ -81,9 +84,8 @@ def run(seed: int, method: Method, *, teacher: str = "oracle", mute: bool = Fals
     )
 
     def network(obs: int, act: int, seed: int) -> RewardEnsemble:
-        return RewardEnsemble(
-            obs, act, hidden=(64, 64), seed=seed, steps=60, **({"label_model": smooth(0.5)} if mute else {})
-        )
+        said = smooth(0.5) if mute else as_given
+        return RewardEnsemble(obs, act, hidden=(64, 64), seed=seed, steps=60, label_model=said)
 
     own = network if method.semi is None and method.reward == "ensemble" else None
     with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +130,10 @@ def reproduce(
     ]
     comparisons = [
         Comparison(
-            f"scaled return, {name} less pebble", (found[name].scaled - found["pebble"].scaled,), paper, (np.nan, np.nan)
+            f"scaled return, {name} less pebble",
+            (found[name].scaled - found["pebble"].scaled,),
+            paper,
+            (np.nan, np.nan),
         )
         for name, paper in _PAPERS.items()
         if name in found

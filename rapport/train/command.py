@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from embodied import checkpoint
 from rapport.console import say, working
+from rapport.offline import Settings as OfflineSettings
+from rapport.offline import offline
 from rapport.train.methods import METHODS
 from rapport.train.settings import Settings
 from rapport.train.training import train
@@ -21,12 +23,12 @@ if TYPE_CHECKING:
     from rapport.cli import Train
 
 
-def settings_of(options: Train) -> Settings:
+def settings_of(options: Train, env: str) -> Settings:
     method = METHODS[options.method]()
     if options.select is not None:
         method = replace(method, select=options.select)
     return Settings(
-        env=options.env,
+        env=env,
         method=method,
         answers=options.answers if method.reward != "true" else 0,
         steps=options.steps,
@@ -49,7 +51,29 @@ def default_folder(settings: Settings) -> Path:
 
 
 def command(options: Train) -> int:
-    settings = settings_of(options)
+    if (options.env is None) == (options.data is None):
+        given = "both" if options.env else "none"
+        raise ValueError(f"--env names an environment and --data a folder, and {given} of them is given: give one.")
+    return online(options, options.env) if options.env else off_line(options, options.data)  # type: ignore[arg-type]
+
+
+def off_line(options: Train, data: Path) -> int:
+    """A reward and a policy from a folder of episodes and answers alone."""
+    out = options.out or Path("runs") / f"train-{data.name}-offline-seed{options.seed}"
+    with tqdm(total=options.steps, unit=" steps", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
+        learned = offline(data, out, OfflineSettings(seed=options.seed, steps=options.steps), progress=bar.update)
+    if options.json:
+        print(json.dumps(learned.result))
+        return 0
+    counted, agreement = learned.result["data"], learned.result["reward"]["agreement"]
+    told = f"{counted['budget']['answered']} answers, with {agreement:.1%} of which the reward agrees"
+    print(f"\n{counted['episodes']} episodes, {told}")
+    print(f"reward and policy in {out}, {options.steps} steps of implicit Q-learning")
+    return 0
+
+
+def online(options: Train, env: str) -> int:
+    settings = settings_of(options, env)
     folder = options.out or default_folder(settings)
     if (folder / "result.json").exists():
         say(f"{folder} is finished: this is what it found. Another --out makes a new run.")
