@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from embodied import checkpoint
 from embodied.episodes import Episodes
 from embodied.feedback import Budget, feedback
-from embodied.loop import RewardModel, preference_loop
+from embodied.loop import RewardModel, Round, preference_loop
 from embodied.losses import Loss, PairLoss
 from embodied.rewards.conv import PixelEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
@@ -71,9 +71,11 @@ def train(
     doing("trying the environment")
     place = world(settings.env, settings.env_kwargs, settings.horizon, settings.seed)
     own = {name: f"{made.__module__}.{made.__qualname__}" for name, made in _made(actor, reward, loss, sb3).items()}
+    acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
+    model = _reward(settings, place, acts, reward, loss)
+    rounds = settings.rounds(acts.chunk, settings.copies * (place.limit or 1))
     with run_folder(Path(folder), {**asdict(settings), "own": own}) as opened:
-        acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
-        return _run(settings, opened, place, acts, reward, loss, told, doing)
+        return _run(settings, opened, place, acts, model, rounds, told, doing)
 
 
 def _made(*parts: Any) -> dict[str, Any]:
@@ -87,18 +89,16 @@ def _run(
     folder: Path,
     place: World,
     actor: Actor,
-    make_reward: MakeReward | None,
-    loss: Loss | PairLoss | None,
+    model: Any,
+    rounds: Sequence[Round],
     told: Callable[[dict[str, Any]], object],
     doing: Callable[[str], object],
 ) -> Trained:
     kept, clock = folder / "rounds.json", folder / "seconds.json"
-    rounds = settings.rounds(actor.chunk, settings.copies * (place.limit or 1))
     rows: dict[int, dict[str, Any]] = {r["round"]: r for r in read_json(kept)} if kept.exists() else {}
     spent, started = float(read_json(clock)) if clock.exists() else 0.0, time.perf_counter()
     resumed = checkpoint.latest(folder / "checkpoints") or 0
     episodes = Episodes(folder / "episodes")
-    model = _reward(settings, place, actor, make_reward, loss)
     with Store(folder / "answers.sqlite", episodes) as store, SummaryWriter(folder / "tensorboard") as writer:
 
         def note(index: int, budget: Budget, metrics: Mapping[str, float]) -> None:
