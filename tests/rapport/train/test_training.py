@@ -159,8 +159,8 @@ def test_impossible_settings_are_refused(kwargs, sentence):
 
 
 def test_too_few_steps_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="30 steps are too few"):
-        train(settings(steps=30, horizon=28), tmp_path, kwargs=SMALL)
+    with pytest.raises(ValueError, match="29 steps are too few"):
+        train(settings(steps=29, horizon=28), tmp_path, kwargs=SMALL)
 
 
 def test_another_environment_in_the_same_folder_is_refused(tmp_path):

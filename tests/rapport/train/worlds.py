@@ -64,14 +64,14 @@ class Ends(Line):
 
 
 class Breaks(Line):
-    """From the 60th step of a copy on, the reward is NaN, unless somebody has mended it."""
+    """From the 250th step of all copies on the reward is NaN, unless somebody has mended it."""
 
     mended = False
     steps = 0
 
     def paid(self):
         Breaks.steps += 1
-        return super().paid() if self.mended or Breaks.steps < 150 else np.nan
+        return super().paid() if self.mended or Breaks.steps < 250 else np.nan
 
 
 class Secret(Line):
