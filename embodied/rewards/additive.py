@@ -178,13 +178,14 @@ class Additive:
         for _ in range(2):
             before = dict(self.scales)
             for name, grid in self.prior.grid.items():
-                here = list(grid).index(self.scales[name])
-                for there in (here - 1, here + 1):
-                    if 0 <= there < len(grid):
-                        trial = {**self.scales, name: grid[there]}
-                        value, posterior = evaluate(trial)
-                        if value > best:
-                            best, self.posterior, self.scales = value, posterior, trial
+                # The whole grid: between a group that explains everything and one that is not needed lies a valley.
+                for scale in grid:
+                    trial = {**self.scales, name: scale}
+                    if trial == self.scales:
+                        continue
+                    value, posterior = evaluate(trial)
+                    if value > best:
+                        best, self.posterior, self.scales = value, posterior, trial
             if self.scales == before:
                 break
         decided = target != 0.5

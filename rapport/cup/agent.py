@@ -123,7 +123,7 @@ class CupAgent:
     SCALE = 0.1  # of the sum: returns of 1 to 3, so that the value loss does not eat the shared gradient norm
     SPAN = 12.0  # what the best clips seen so far are worth above the pre-trained policy, in task reward
     SUCCESS, GAIN, WEIGHTS = 0.97, 0.5, (1.0, 3.0)
-    PATH_COST = 3.0  # per metre, against wandering where the person does not care; not raised with the weight
+    PATH_COST = 2.0  # per metre, against wandering where the person does not care; not raised with the weight
 
     def __init__(
         self,
