@@ -23,6 +23,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor, nn
 
@@ -135,6 +136,8 @@ class Sb3:
         make: Any = algorithm
         with self._streams.own():
             self.model: Any = make(policy, self.env, seed=seed, device="cpu", learning_rate=rate, **kwargs)
+        if hasattr(self.model, "exploration_schedule"):
+            raise ValueError(f"{algorithm.__name__}'s exploration follows a schedule, which would see chunks; take PPO")
         self.model.set_logger(Logger(folder=None, output_formats=[]))  # the default makes a folder at every learn
         self.module: Any = self.model.policy
         log_std = getattr(self.module, "log_std", None)
@@ -149,7 +152,8 @@ class Sb3:
     def _tanh_layers(self) -> Layers | None:
         """The mean as plain arrays where it is a tanh network, which acts much faster and can be exported."""
         net = getattr(getattr(self.module, "mlp_extractor", None), "policy_net", None)
-        plain = net is not None and all(isinstance(part, nn.Linear | nn.Tanh) for part in net)
+        flat = type(getattr(self.module, "features_extractor", None)) is FlattenExtractor
+        plain = net is not None and flat and all(isinstance(part, nn.Linear | nn.Tanh) for part in net)
         return Layers.of(self._arrays()) if plain and isinstance(self.env.action_space, spaces.Box) else None
 
     @property

@@ -123,7 +123,7 @@ class VecAdapter(VecEnv):
         self.running[:, index] = 0.0
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in index:
-            last = np.array(info["final_obs"][i], dtype=self._dtype)
+            last = self._finite("final observation", np.array(info["final_obs"][i], dtype=self._dtype)[None])[0]
             infos[i] = {
                 "terminal_observation": self.present(last),
                 "TimeLimit.truncated": bool(truncated[i]) or self.hide_ends,

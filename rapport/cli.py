@@ -121,6 +121,12 @@ class Compare:
     """Steps of a clip."""
     teacher: Literal["oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "oracle"
     """Who answers."""
+    sessions: int = 10
+    """Rounds of questions."""
+    copies: int = 1
+    """Copies of the environment side by side, in each run."""
+    horizon: int = 0
+    """A time limit for environments that have none; 0: their own."""
     trials: Annotated[int, tyro.conf.arg(metavar="{0,1,2,3}")] = 0
     """Learning rates that are tried for every method alike, on a development seed, before it is compared."""
     workers: int = os.cpu_count() or 1

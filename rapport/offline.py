@@ -22,7 +22,7 @@ from embodied.loop import RewardModel
 from embodied.records import Answer, Array, Query, value_to_json
 from policies.iql import Iql, Transitions, transitions
 from rapport.data_folder import look, open_folder
-from rapport.run import read_json, run_folder, write_json
+from rapport.run import RunError, read_json, run_folder, write_json
 
 CHECKPOINTS, LOSSES, REWARD, RESULT = "checkpoints", "losses.json", "reward.json", "result.json"
 
@@ -133,6 +133,8 @@ def offline(
 def load_policy(out: Path) -> Iql:
     """The policy that `offline` left in `out`. Raises RunError or CheckpointError for what is no such folder."""
     config = read_json(Path(out) / "config.json")
+    if checkpoint.latest(Path(out) / CHECKPOINTS) is None:
+        raise RunError(f"{out} holds no policy yet: the run stopped before its first checkpoint; start it again.")
     sizes = config.pop("sizes")
     kept = {name: config[name] for name in Settings.__dataclass_fields__}
     policy = _policy(Settings(**{**kept, "hidden": tuple(kept["hidden"])}), *sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 from rapport.run import RunError, read_json
 
 DEVELOPMENT = 1000  # the first seed on which settings are tuned; comparisons use those from 0 on
-RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned, the first is the default
+RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,25 @@ class Cell:
     steps: int
     clip: int
     teacher: str
-    rate: float
+    rate: float  # 0: the algorithm's own
+    sessions: int = 10
+    copies: int = 1
+    horizon: int = 0
     trial: bool = False
 
     @property
     def name(self) -> str:
         env = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.env)
         kind = "trial" if self.trial else "run"
-        return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-rate{self.rate:g}"
+        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:8]  # of all settings: no run is taken for another
+        return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-{digest}"
 
     def arguments(self) -> list[str]:
         """Of `rapport train`."""
         asked = {"answers": self.answers} if self.method != "true" else {}
         told = {"env": self.env, "method": self.method, "seed": self.seed, "steps": self.steps, "clip": self.clip}
-        named = {**told, "teacher": self.teacher, "rate": self.rate, **asked}
+        more = {"sessions": self.sessions, "copies": self.copies, "horizon": self.horizon}
+        named = {**told, "teacher": self.teacher, "rate": self.rate, **more, **asked}
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
 
@@ -53,20 +59,22 @@ class CellError(ValueError):
 
 def run_cells(
     cells: Sequence[Cell], folder: Path, workers: int, told: Callable[[Cell, dict[str, Any]], object]
-) -> dict[Cell, dict[str, Any]]:
-    """The results of all cells, running what is not finished. Stopped at any time, the same call goes on.
+) -> tuple[dict[Cell, dict[str, Any]], dict[Cell, str]]:
+    """(results, failures), each in the order of `cells`, running what is not finished.
 
-    A cell that fails does not stop the others; then raises CellError for the first.
+    Stopped at any time, the same call goes on. A cell that fails does not stop the others: its sentence holds the
+    command, so that it can be tried alone.
     """
     results: dict[Cell, dict[str, Any]] = {}
-    failed: list[CellError] = []
+    failed: dict[Cell, str] = {}
     running: set[subprocess.Popen[str]] = set()
     lock, stopping = threading.Lock(), threading.Event()
 
     def run(cell: Cell) -> dict[str, Any] | None:
         place = folder / cell.name
         if not (place / "result.json").exists():
-            command = [sys.executable, "-m", "rapport", "train", *cell.arguments(), "--out", str(place), "--json"]
+            # -P: a folder of the user's that is called as one of ours does not come first.
+            command = [sys.executable, "-P", "-m", "rapport", "train", *cell.arguments(), "--out", str(place), "--json"]
             with lock:
                 if stopping.is_set():
                     return None
@@ -79,7 +87,8 @@ def run_cells(
             if stopping.is_set():
                 return None
             if child.returncode:
-                last = said.strip().splitlines()[-1] if said.strip() else f"exit code {child.returncode}"
+                ours = [line for line in said.splitlines() if line.startswith("rapport:")]
+                last = ours[-1] if ours else f"exit code {child.returncode}"
                 raise CellError(f"`rapport train {' '.join(cell.arguments())}` failed: {last}")
         result: dict[str, Any] = read_json(place / "result.json")
         return {**result, "rounds": read_json(place / "rounds.json")}
@@ -94,7 +103,7 @@ def run_cells(
                         results[cell] = result
                         told(cell, result)
                 except (CellError, RunError, json.JSONDecodeError) as error:
-                    failed.append(CellError(str(error)))
+                    failed[cell] = str(error)
         except BaseException:
             # Ctrl-C: the runs are told too, and each leaves what it has; none is started any more.
             with lock:
@@ -102,9 +111,7 @@ def run_cells(
                 for child in running:
                     child.terminate()
             raise
-    if failed:
-        raise failed[0]
-    return results
+    return {c: results[c] for c in cells if c in results}, {c: failed[c] for c in cells if c in failed}
 
 
 def chosen_rates(trials: dict[Cell, dict[str, Any]]) -> dict[tuple[str, str], float]:

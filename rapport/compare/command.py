@@ -39,7 +39,8 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
         )
     if not 0 <= options.trials <= len(RATES):
         raise ValueError(f"{options.trials} trials: give 0 to {len(RATES)}.")
-    base = Cell("", "", 0, 0, options.steps, options.clip, options.teacher, RATES[0])
+    given = options.steps, options.clip, options.teacher, 0.0, options.sessions, options.copies, options.horizon
+    base = Cell("", "", 0, 0, *given)
     cells, trials = [], []
     for env in dict.fromkeys(options.envs):
         for method in dict.fromkeys(options.methods):
@@ -61,19 +62,22 @@ def command(options: Compare) -> int:
             bar.update()
             bar.set_postfix_str(f"{cell.method} on {cell.env}, seed {cell.seed}: {result['return_after']:.4g}")
 
-        tried = run_cells(trials, options.out, options.workers, told)
+        tried, untried = run_cells(trials, options.out, options.workers, told)
         rates = chosen_rates(tried)
         cells = [replace(cell, rate=rates.get((cell.env, cell.method), cell.rate)) for cell in cells]
-        results = run_cells(cells, options.out, options.workers, told)
+        results, failed = run_cells(cells, options.out, options.workers, told)
+    failed |= untried
     found = rows(results)
     from rapport.compare.report import write_report
 
-    report = write_report(options, tried, results, found)
+    report = write_report(options, tried, results, found, list(failed.values()))
     print("\n".join(markdown(found, list(dict.fromkeys(options.envs)))))
     say(f"Look at it: {report}")
+    for sentence in failed.values():
+        say(f"Not run: {sentence}")
     if options.json:
-        print(json.dumps(summary(found, rates)))
-    return 0
+        print(json.dumps({**summary(found, rates), "failed": list(failed.values())}))
+    return 1 if failed else 0
 
 
 def rows(results: dict[Cell, dict[str, Any]]) -> list[Row]:
@@ -118,7 +122,7 @@ def _mean(values: list[float]) -> float:
 
 def markdown(found: list[Row], envs: list[str]) -> list[str]:
     """The table, to be put into a paper."""
-    head = ["method", "answers", *envs, "all", "less the first, seed by seed", "seconds a run"]
+    head = ["method", "answers", *envs, "all", "mean less the first's, seed by seed", "seconds a run"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in found:
         against = "" if row.against_first is None else str(row.against_first)

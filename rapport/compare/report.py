@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rapport.compare.cells import Cell
 from rapport.compare.command import Row
 from rapport.compare.statistics import iqm_interval, profile
 from rapport.drawing import themed
-from rapport.html import THEME, escape, facts, figure, grid, page, section, svg, table
+from rapport.html import THEME, escape, facts, figure, grid, note, page, section, svg, table
 from rapport.run import RunError, machine
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ LEVELS = np.linspace(0, 1.2, 61)
 
 
 def write_report(
-    options: Compare, trials: Mapping[Cell, dict[str, Any]], results: Mapping[Cell, dict[str, Any]], found: list[Row]
+    options: Compare,
+    trials: Mapping[Cell, dict[str, Any]],
+    results: Mapping[Cell, dict[str, Any]],
+    found: list[Row],
+    failed: Sequence[str],
 ) -> Path:
     """Writes report.html into the comparison's folder. Raises RunError when the disk refuses."""
     envs = list(dict.fromkeys(options.envs))
@@ -32,12 +36,13 @@ def write_report(
         '<p class="eyebrow">rapport compare</p>',
         f"<h1>{len(found)} methods and budgets, {options.seeds} seeds, {len(envs)} environments</h1>",
         f'<p class="lead">{_lead(found)}</p>',
-        section("The table", _table(found, envs)),
-        section("The figure", figure(svg(_figure(found, envs), "Scores of all methods"), _CAPTION)),
+        section("The table", _table(found, envs), *(note(escape(sentence)) for sentence in failed)),
         section("Curves", grid([figure(svg(_curves(results, env), env), escape(env)) for env in envs], 22)),
         section("What was tried to tune each method", _trials(trials)),
         section("Settings and versions", _settings(options)),
     ]
+    if any(row.method == "true" for row in found):  # returns of different environments are not drawn on one axis
+        parts.insert(4, section("The figure", figure(svg(_figure(found, envs), "Scores of all methods"), _CAPTION)))
     target = options.out / "report.html"
     try:
         atomic.write(target, page("Rapport: a comparison", parts).encode())
@@ -62,7 +67,7 @@ def _lead(found: list[Row]) -> str:
 
 
 def _table(found: list[Row], envs: list[str]) -> str:
-    head = ["method", "answers", *(escape(env) for env in envs), "all", "less the first", "seconds a run"]
+    head = ["method", "answers", *(escape(env) for env in envs), "all", "mean less the first's", "seconds a run"]
     body = [
         [
             escape(row.method),
@@ -105,9 +110,10 @@ def _curves(results: Mapping[Cell, dict[str, Any]], env: str) -> Figure:
     def draw(f: Figure) -> None:
         axes = f.add_subplot()
         for i, ((method, answers), runs) in enumerate(groups.items()):
-            n = min(len(r) for r in runs)
-            x = [row["steps"] for row in runs[0][:n]]
-            y = np.array([[row["return"] for row in r[:n]] for r in runs])
+            by_round = [{row["round"]: row for row in r} for r in runs]
+            shared = sorted(set.intersection(*(set(r) for r in by_round)))
+            x = [by_round[0][i]["steps"] for i in shared]
+            y = np.array([[r[i]["return"] for i in shared] for r in by_round])
             name = f"{method}, {answers}" if answers else method
             axes.plot(x, y.mean(0), color=f"C{i}", label=name)
             axes.fill_between(x, y.min(0), y.max(0), color=f"C{i}", alpha=0.12, linewidth=0)

@@ -31,7 +31,7 @@ class Interval:
 
 
 def iqm(scores: Sequence[float] | Array) -> float:
-    """The mean of the middle half of the scores."""
+    """The mean of the middle half of the scores; of fewer than four, of all."""
     return float(stats.trim_mean(np.ravel(scores), 0.25))
 
 
@@ -52,7 +52,7 @@ def iqm_interval(by_task: Sequence[Sequence[float] | Array], seed: int = 0) -> I
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
-    """Mean difference of runs with the same seeds, [seeds] each."""
+    """Mean difference of runs with the same seeds, [runs] each, environments one after the other."""
     gaps = np.subtract(ours, theirs)
     value = float(gaps.mean())
     if len(gaps) < 2 or np.ptp(gaps) == 0:
@@ -69,5 +69,5 @@ def profile(scores: Sequence[float] | Array, levels: Array) -> Array:
 
 
 def scaled(value: float, floor: float, ceiling: float) -> float:
-    """0 for the untrained policy, 1 for training on the true reward."""
-    return (value - floor) / (ceiling - floor) if ceiling != floor else np.nan
+    """0 for the untrained policy, 1 for training on the true reward; NaN where that has not learned anything."""
+    return (value - floor) / (ceiling - floor) if ceiling > floor else np.nan

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from embodied.label_models import as_given, smooth
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.teachers import BPREF
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.train import METHODS, Method, Settings, ensemble, pebble, train, true_reward
+from rapport.train import METHODS, Method, Settings, pebble, train, true_reward
 from rapport.train.learner import returns
 from rapport.train.spaces import world
 from rapport.train.training import EVALUATION
@@ -95,7 +95,7 @@ def reproduce(
         "the true reward": {"method": true_reward()},
     }
     if full:
-        arms["without relabelling"] = {"method": ensemble()}
+        arms["without relabelling"] = {"method": replace(pebble(), name="pebble without relabelling", relabel=False)}
         arms |= {name: {"method": METHODS[name]()} for name in ("surf", "rune", "transformer")}
         arms |= {f"teacher {name}": {"method": pebble(), "teacher": name} for name in BPREF if name != "oracle"}
     total, done = STEPS * len(arms), 0
@@ -130,7 +130,7 @@ _PAPERS = {
     "surf": ("SURF: better than PEBBLE at equal answers", _BETTER),
     "rune": ("RUNE: better than PEBBLE at equal answers", _BETTER),
     "transformer": ("Preference Transformer: shown off-line, nothing claimed here", _OPEN),
-    "teacher mistake": ("B-Pref: mistakes hurt most", _WORSE),
+    "teacher mistake": ("B-Pref: mistakes hurt", _WORSE),
     "teacher noisy": ("B-Pref: nothing claimed here", _OPEN),
     "teacher skip": ("B-Pref: nothing claimed here", _OPEN),
     "teacher myopic": ("B-Pref: nothing claimed here", _OPEN),

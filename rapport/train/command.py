@@ -61,7 +61,12 @@ def off_line(options: Train, data: Path) -> int:
     """A reward and a policy from a folder of episodes and answers alone."""
     out = options.out or Path("runs") / f"train-{data.name}-offline-seed{options.seed}"
     with tqdm(total=options.steps, unit=" steps", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
-        learned = offline(data, out, OfflineSettings(seed=options.seed, steps=options.steps), progress=bar.update)
+        learned = offline(
+            data,
+            out,
+            OfflineSettings(seed=options.seed, steps=options.steps),
+            progress=lambda done: bar.update(done - bar.n),
+        )
     if options.json:
         print(json.dumps(learned.result))
         return 0

@@ -14,7 +14,7 @@ from embodied.explore import RunningStd, state_entropy
 from embodied.loop import Agent
 from embodied.records import Array
 from policies.recorder import Recorder, Trajectory
-from policies.sb3 import Sb3
+from policies.sb3 import NotFinite, Sb3
 from rapport.train.settings import Settings
 from rapport.train.spaces import World
 
@@ -74,6 +74,8 @@ class Learner:
         self.chunk = self.sb3.rollout_steps
         self.explores = settings.asks and settings.method.explore > 0
         self.begun = False  # whether a learned reward has come
+        if settings.asks:
+            self.sb3.reward_changed(_nothing)  # the environment's own is the teacher's alone
 
     def trajectories(self) -> Sequence[Trajectory]:
         return self.recorder.whole
@@ -130,7 +132,7 @@ class Learner:
             self.sb3.reward_changed(lambda obs, act, own: judge(*self.recorder.last(history)))
         else:
             self.sb3.reward_changed(lambda obs, act, own: judge(obs, act))
-        if fresh and self.sb3.remembers and method.relabel:
+        if fresh and self.sb3.remembers and (method.relabel or first):
             self.sb3.relabel(judge, history)
         if fresh and self.sb3.remembers and first and method.new_critic:
             self.sb3.reset_critic(method.new_critic)
@@ -146,12 +148,16 @@ class Learner:
         return f"{self.sb3.fingerprint()}, method {self.method.name}"
 
 
+def _nothing(obs: Array, act: Array, own: Array) -> Array:
+    return np.zeros(len(obs))
+
+
 def _defaults(algorithm: type[BaseAlgorithm], settings: Settings, world: World) -> dict[str, Any]:
     if algorithm is PPO:
         each = max(8, 512 // settings.copies)
         return {"n_steps": each, "batch_size": min(128, each * settings.copies), "n_epochs": 10}
     network = {} if world.frames else {"net_arch": [128, 128]}
-    first = settings.rounds(settings.copies, world.limit or 1)[0].steps
+    first = settings.rounds(settings.copies, settings.copies * (world.limit or 1))[0].steps
     return {
         "buffer_size": max(settings.steps, 1000),
         "batch_size": 128,
@@ -174,6 +180,10 @@ def returns(act: Callable[[Array], Array], world: World, episodes: int, seed: in
     total, open_ = np.zeros(episodes), np.ones(episodes, bool)
     for _ in range(world.limit or 10_000):
         obs, own, terminated, truncated, _ = copies.step(act(np.asarray(obs)))
+        if not np.isfinite(own).all():
+            raise NotFinite(
+                f"the own reward of {world.name} is {own} while the policy was looked at; mend the environment"
+            )
         total += np.where(open_, own, 0.0)
         open_ &= ~(terminated | truncated)
         if not open_.any():

@@ -23,6 +23,7 @@ from rapport.train.settings import Settings
 from rapport.train.spaces import World
 
 POOL = 10  # candidates for each question
+TRIES = 50  # to draw as many pairs as are wanted
 RECENT = 10  # episodes whose mean return the teacher's thresholds follow
 _MEMBERS = {"disagreement": disagreement, "entropy": entropy, "information": information_gain, "uniform": uniform}
 
@@ -33,10 +34,20 @@ def pairs(trajectories: Sequence[Trajectory], n: int, clip: int, rng: np.random.
     A stretch has `clip` steps, or the whole of an episode that is shorter.
     """
     length = np.array([len(t) for t in trajectories])
-    which = rng.integers(len(trajectories), size=(n, 2))
-    steps = np.minimum(clip, length[which])
-    start = rng.integers(0, length[which] - steps + 1)
-    return np.stack([which, start, start + steps], -1)
+    found = np.empty((0, 2, 3), int)
+    for _ in range(TRIES):
+        which = rng.integers(len(trajectories), size=(n, 2))
+        steps = np.minimum(clip, length[which])
+        start = rng.integers(0, length[which] - steps + 1)
+        drawn = np.stack([which, start, start + steps], -1)
+        # A clip says nothing when it is held against itself.
+        found = np.concatenate([found, drawn[(drawn[:, 0] != drawn[:, 1]).any(-1)]])[:n]
+        if len(found) == n:
+            return found
+    raise ValueError(
+        f"{len(trajectories)} episodes of {length.min()} to {length.max()} steps hold no two clips of {clip} steps "
+        "that differ; give shorter clips, or more steps before the first question"
+    )
 
 
 def segments(trajectories: Sequence[Trajectory], world: World, where: Array) -> Segments:
@@ -74,7 +85,9 @@ def proposer(actor: Actor, world: World, settings: Settings, reward: Any, episod
                 f"no episode of {world.name} has ended yet, and questions are cut from whole ones; set a horizon"
             )
         where = pairs(trajectories, POOL * k, settings.clip, rng)
-        chosen = where[_choose(settings.method.select, trajectories, world, where, k, reward, store, rng)]
+        # A run that was killed in this very round has its questions in the store already.
+        asked = [q for q in store.queries() if int(q.id.split("-")[1]) < index]
+        chosen = where[_choose(settings.method.select, trajectories, world, where, k, reward, asked, rng)]
         kept = {int(i): _episode(trajectories[i], world) for i in np.unique(chosen[..., 0])}
         episodes.save(kept.values())
         return [
@@ -92,10 +105,9 @@ def _choose(
     where: Array,
     k: int,
     reward: Any,
-    store: Store,
+    asked: Sequence[Query],
     rng: np.random.Generator,
 ) -> Array:
-    asked = store.queries()
     # Before the first answer the members differ by their first weights alone: nothing to choose by.
     if choice == "uniform" or (not asked and choice != "k-centre"):
         return uniform(np.zeros((1, len(where))), k, rng)

@@ -52,12 +52,9 @@ class World:
         """Actions [...,*A] as a reward sees them, [...,act_size]: numbers as they are, choices as ones and zeros."""
         act = np.asarray(act)
         if isinstance(self.actions, spaces.Discrete):
-            return _one_hot(act - self.actions.start, int(self.actions.n))
+            return _one_hot(act, int(self.actions.n))
         if isinstance(self.actions, spaces.MultiDiscrete):
-            parts = [
-                _one_hot(act[..., i] - s, int(n))
-                for i, (n, s) in enumerate(zip(self.actions.nvec, self.actions.start, strict=True))
-            ]
+            parts = [_one_hot(act[..., i], int(n)) for i, n in enumerate(self.actions.nvec)]
             return np.concatenate(parts, -1)
         return act.astype(np.float32)
 
@@ -115,6 +112,8 @@ def _check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
     if isinstance(acts, spaces.Box):
         if len(acts.shape) != 1 or not acts.is_bounded():
             raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are one vector between finite bounds")
+    elif np.any(getattr(acts, "start", 0)):
+        raise SpaceError(f"{name}'s actions are {acts}, and an agent counts choices from 0; wrap it so that they do")
     elif not isinstance(acts, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are a Box, Discrete or MultiDiscrete")
 
@@ -145,9 +144,11 @@ def _import(module: str) -> ModuleType:
             if (here := str(Path.cwd())) not in sys.path:
                 sys.path.append(here)  # last, so that nothing of ours is hidden
             return importlib.import_module(module)
-        spec = importlib.util.spec_from_file_location(Path(module).stem, module)
+        name = f"user_file_{Path(module).stem}"
+        spec = importlib.util.spec_from_file_location(name, module)
         assert spec is not None and spec.loader is not None
         found = importlib.util.module_from_spec(spec)
+        sys.modules[name] = found  # dataclasses look their module up
         spec.loader.exec_module(found)
         return found
     except (ImportError, FileNotFoundError) as error:

@@ -70,7 +70,7 @@ def train(
     torch.set_num_threads(1)  # networks this small are slower on two
     doing("trying the environment")
     place = world(settings.env, settings.env_kwargs, settings.horizon, settings.seed)
-    own = {name: f"{made.__module__}.{made.__qualname__}" for name, made in _made(actor, reward, loss, sb3).items()}
+    own = {name: _named(part) for name, part in {"actor": actor, "reward": reward, "loss": loss, **sb3}.items()}
     acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
     model = _reward(settings, place, acts, reward, loss)
     rounds = settings.rounds(acts.chunk, settings.copies * (place.limit or 1))
@@ -78,10 +78,23 @@ def train(
         return _run(settings, opened, place, acts, model, rounds, told, doing)
 
 
-def _made(*parts: Any) -> dict[str, Any]:
-    actor, reward, loss, sb3 = parts
-    named = {"actor": actor, "reward": reward, "loss": loss, **{k: v for k, v in sb3.items() if callable(v)}}
-    return {name: value for name, value in named.items() if hasattr(value, "__qualname__")}
+def _named(part: Any) -> Any:
+    """What identifies a part of the user's own in config.json: a name where it has one, plain values as they are."""
+    if isinstance(part, Mapping):
+        return {str(key): _named(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_named(value) for value in part]
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    made = part if hasattr(part, "__qualname__") else type(part)
+    return f"{made.__module__}.{made.__qualname__}"
+
+
+def spent_so_far(store: Store, rounds: int) -> Budget:
+    """The account of all questions, with the answers that had been read by the end of so many rounds."""
+    upto = store.cursor("loop", rounds - 1)
+    answers, asked = store.answers(upto=upto), store.queries()
+    return feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
 
 
 def _run(
@@ -125,6 +138,9 @@ def _run(
 
         if not resumed and 0 not in rows:
             note(0, Budget(), {})
+        if resumed and resumed not in rows:  # killed between a checkpoint and its row
+            checkpoint.load(folder / "checkpoints", agent=actor)
+            note(resumed, spent_so_far(store, resumed), {})
         doing("training")
         reports = preference_loop(
             actor,
@@ -138,10 +154,7 @@ def _run(
         )
         for report in reports:
             note(report.round + 1, report.budget, report.metrics)
-        answers, asked = store.answers(), store.queries()
-        budget = feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
-        if len(rounds) not in rows:  # killed between the last checkpoint and its row
-            note(len(rounds), budget, {})
+        budget = spent_so_far(store, len(rounds))
         result = {
             "env": settings.env,
             "method": settings.method.name,
@@ -171,7 +184,7 @@ def _reward(
     if settings.method.reward == "transformer":
         if place.frames:
             raise ValueError(f"{settings.env} shows frames, and the transformer reads vectors; take another method")
-        return PreferenceTransformer(size, acts, seed=seed, loss=loss, history=min(20, settings.clip))
+        return PreferenceTransformer(size, acts, seed=seed, loss=loss, history=max(2, min(20, settings.clip)))
     if place.frames:
         if settings.method.semi:
             raise ValueError(f"{settings.env} shows frames, and surf's ensemble reads vectors; take another method")

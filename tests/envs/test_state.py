@@ -64,6 +64,45 @@ def test_what_a_state_lacks_is_found_by_trying():
     assert not hasattr(Copies(Walk), "state_dict")
 
 
+def test_what_a_new_episode_draws_has_to_be_in_the_state():
+    """Episodes of 200 steps: nothing is reset in the steps that are tried, unless it is tried on purpose."""
+
+    class Global(Walk):
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.where[:] = np.random.normal()
+            return self._told(), {}
+
+    class Clock(Walk):
+        def __init__(self):
+            super().__init__()
+            self.clock = 0
+
+        def step(self, action):
+            self.clock += 1
+            return self._told() + self.clock, 0.0, False, self.clock % 200 == 0, {}
+
+    assert not check(Global).exact
+    assert check(Clock).exact
+
+
+def test_the_last_observation_of_an_episode_outlives_the_next_reset():
+    class Short(Walk):
+        def step(self, action):
+            self.where[:] = 3.0
+            return self.where, 0.0, True, False, {}
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.where[:] = 0.0
+            return self.where, {}
+
+    copies = Copies(Short)
+    copies.reset(seed=0)
+    obs, *_, info = copies.step(np.zeros((1, 1)))
+    assert obs[0, 0] == 0 and info["final_obs"][0][0] == 3
+
+
 def test_an_environment_may_say_itself_what_it_carries():
     class Tells(Walk):
         def state_dict(self):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from rapport.cli import Compare
-from rapport.compare.cells import RATES, Cell, CellError, chosen_rates, run_cells
+from rapport.compare.cells import RATES, Cell, chosen_rates, run_cells
 from rapport.compare.command import command, plan, rows
 
 WORLD = f"{Path(__file__).parents[1] / 'train' / 'worlds.py'}:Timed"
-CELL = Cell(WORLD, "ensemble", 10, 0, 150, 6, "oracle", RATES[0])
+CELL = Cell(WORLD, "ensemble", 10, 0, 150, 6, "oracle", 0.0)
 
 
 def result(cell, after, before=0.0):
@@ -105,9 +106,14 @@ def test_killed_it_loses_no_cell(tmp_path):
 
 def test_a_cell_that_fails_names_itself_and_the_others_run(tmp_path):
     bad, good = replace(CELL, env="Nowhere-v0"), replace(CELL, method="true")
-    with pytest.raises(CellError, match=r"rapport train --env Nowhere-v0.*knows no environment"):
-        run_cells([bad, good], tmp_path, 2, lambda cell, result: None)
-    assert (tmp_path / good.name / "result.json").exists()
+    results, failed = run_cells([bad, good], tmp_path, 2, lambda cell, result: None)
+    assert list(results) == [good] and list(failed) == [bad]
+    assert re.search(r"rapport train --env Nowhere-v0.*knows no environment", failed[bad])
+
+
+def test_a_cell_of_other_settings_is_another_cell():
+    names = {replace(CELL, **{name: value}).name for name, value in {"steps": 9, "clip": 9, "teacher": "skip"}.items()}
+    assert len(names | {CELL.name}) == 4
 
 
 @pytest.mark.parametrize(

@@ -38,4 +38,5 @@ def test_a_profile_falls_from_one_to_nothing():
 
 
 def test_scaled_scores():
-    assert scaled(-5, -10, 0) == 0.5 and np.isnan(scaled(1, 2, 2))
+    assert scaled(-5, -10, 0) == 0.5
+    assert np.isnan(scaled(1, 2, 2)) and np.isnan(scaled(1, 2, 1))  # what learned nothing is no ceiling

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from stable_baselines3 import TD3
 
@@ -72,9 +73,42 @@ def test_the_learned_reward_is_what_the_agent_is_given(tmp_path):
 
 def test_without_relabelling_old_steps_keep_their_rewards(tmp_path):
     trained = train(settings(method="ensemble"), tmp_path, kwargs=SMALL)
-    buffer = trained.actor.sb3.model.replay_buffer
-    first = settings().rounds(1, 12)[0].steps
-    np.testing.assert_allclose(buffer.rewards[:first, 0], -np.abs(buffer.next_observations[:first, 0, 0]), atol=1e-6)
+    buffer, first = trained.actor.sb3.model.replay_buffer, settings().rounds(1, 12)
+    last, size = first[-1].steps, 96
+    obs, act = buffer.observations[:size, 0], buffer.actions[:size, 0]
+    apart = np.abs(buffer.rewards[:size, 0] - trained.reward.reward(obs, act))
+    assert apart[-last:].max() < 1e-5 and apart[:-last].max() > 1e-2
+
+
+@pytest.mark.parametrize("method", ["ensemble", "pebble"])
+def test_the_agent_never_sees_the_environments_own_reward(tmp_path, method):
+    """Before the first answer too: what it is given then is nothing, or how new a state is."""
+    with pytest.raises(Stop):
+        train(settings(method=method), tmp_path, told=stop_at(1), kwargs=SMALL)
+    arrays = safetensors.numpy.load((tmp_path / "checkpoints" / "step-00000001" / "arrays.safetensors").read_bytes())
+    given, seen = (arrays[f"agent['sb3']['replay']['{name}']"] for name in ("rewards", "next_observations"))
+    own = -np.abs(seen[:, 0, 0])
+    assert given.shape == (24, 1) and np.abs(given[:, 0] - own).min() > 1e-3
+    assert given.any() == (method == "pebble")
+
+
+@pytest.mark.parametrize("select", ["disagreement", "k-centre", "disagreement+k-centre"])
+def test_killed_inside_a_round_of_questions_it_goes_on(tmp_path, select):
+    """The questions of that round are in the store already, and must not change how they are chosen."""
+    own = replace(settings(), method=replace(METHODS["pebble"](), select=select))
+    whole = train(own, tmp_path / "whole", kwargs=SMALL)
+
+    def killed(n):
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(own, tmp_path / "part", told=stop_at(1), kwargs=SMALL)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            train(own, tmp_path / "part", progress=killed, kwargs=SMALL)
+    train(own, tmp_path / "part", kwargs=SMALL)
+    assert files(tmp_path / "whole") == files(tmp_path / "part")
+    assert [r["round"] for r in whole.rows] == [0, 1, 2, 3]
 
 
 def test_the_budget_counts_what_was_asked(tmp_path):
@@ -87,7 +121,7 @@ def test_the_budget_counts_what_was_asked(tmp_path):
 
 
 def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
-    ends = train(settings("Ends"), tmp_path / "ends", kwargs=SMALL)
+    ends = train(settings("Ends", clip=12), tmp_path / "ends", kwargs=SMALL)
     assert any("different lengths" in warning for warning in ends.result["warnings"])
     secret = train(settings("Secret"), tmp_path / "secret", kwargs=SMALL)
     assert not secret.result["exact"] and "wind" in secret.result["warnings"][0]
@@ -97,7 +131,7 @@ def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
 
 
 def test_numbers_that_turn_bad_in_the_middle_lose_nothing(tmp_path):
-    with pytest.raises(NotFinite, match=r"own reward of step .* is nan; mend the environment"):
+    with pytest.raises(NotFinite, match=r"own reward .* nan.*; mend the environment"):
         train(settings("Breaks"), tmp_path, kwargs=SMALL)
     rows = json.loads((tmp_path / "rounds.json").read_text())
     assert rows and (tmp_path / "answers.sqlite").exists()
@@ -113,8 +147,9 @@ def test_a_users_own_network_loss_and_algorithm(tmp_path):
     own = {**SMALL, "policy_kwargs": {"net_arch": [12]}}
     trained = train(settings(), tmp_path, reward=own_network, algorithm=TD3, kwargs=own)
     assert trained.reward.members == 2 and type(trained.actor.sb3.model) is TD3
-    with pytest.raises(RunError, match="made with other settings"):
-        train(settings(), tmp_path, kwargs=own)
+    for changed in ({}, {"reward": own_network, "algorithm": TD3, "kwargs": {**own, "gamma": 0.9}}):
+        with pytest.raises(RunError, match="made with other settings"):
+            train(settings(), tmp_path, **changed)
 
 
 def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
