@@ -69,6 +69,8 @@ class Train:
     """Of everything that is drawn."""
     teacher: Literal["oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "oracle"
     """The simulated teacher, who judges by the environment's own reward, with the flaws of B-Pref's six."""
+    tie_rate: float = 0.0
+    """This share of the answers are ties, whatever the returns; 0.371 of 7,400 answers of people are."""
     select: Annotated[
         Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"] | None,
         tyro.conf.arg(help_behavior_hint=""),

@@ -34,6 +34,7 @@ def settings_of(options: Train, env: str) -> Settings:
         steps=options.steps,
         seed=options.seed,
         teacher=options.teacher,
+        tie_rate=options.tie_rate,
         sessions=options.sessions,
         clip=options.clip,
         copies=options.copies,

@@ -147,7 +147,7 @@ def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store
         length = max(1, round(float(np.mean([len(t) for t in recent]))))
         return threshold(float(np.mean([t.own.sum() for t in recent])), min(settings.clip, length), length)
 
-    teacher = bpref(settings.teacher, reward, seed=settings.seed, threshold=limits)
+    teacher = bpref(settings.teacher, reward, seed=settings.seed, threshold=limits, tie=settings.tie_rate)
 
     def ask(batch: Sequence[Query]) -> None:
         store.add_answers([answer(teacher, query, settings.teacher) for query in batch])

@@ -19,9 +19,10 @@ Algorithm = Literal["auto", "sac", "ppo"]
 class Settings:
     """steps: of the environment, all copies together. answers: questions that may be asked, in `sessions` rounds.
 
+    tie_rate: this share of the teacher's answers are ties, whatever the returns (people's: `human_labels.TIE_RATE`).
     clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate: the agent's
-    learning rate (0: the algorithm's own). hide_ends: values are
-    bootstrapped where the environment says `terminated`, so that an end by itself is neither good nor bad.
+    learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says `terminated`,
+    so that an end by itself is neither good nor bad.
     """
 
     env: str
@@ -31,6 +32,7 @@ class Settings:
     steps: int = 20_000
     seed: int = 0
     teacher: str = "oracle"
+    tie_rate: float = 0.0
     sessions: int = 10
     clip: int = 50
     copies: int = 1
@@ -53,6 +55,7 @@ class Settings:
             f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
                 min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
             ),
+            f"A tie rate of {self.tie_rate}: give a share of the answers in [0, 1).": not 0 <= self.tie_rate < 1,
             f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
                 not 0 <= self.rate < 1
             ),

@@ -118,6 +118,8 @@ def test_the_budget_counts_what_was_asked(tmp_path):
     assert skips["asked"] == ties["asked"] == 24
     assert skips["answered"] + skips["skipped"] == 24 and ties["answered"] == 24
     assert ties["ties"] > 0
+    people = train(replace(base, tie_rate=0.99), tmp_path / "people", kwargs=SMALL).result["budget"]
+    assert people["ties"] >= 20 and people["answered"] == 24
 
 
 def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
@@ -186,6 +188,7 @@ def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
         ({"teacher": "wise"}, "There is no teacher 'wise'"),
         ({"seed": -1}, "The seed is -1"),
         ({"clip": 0}, "Clips of 0 steps"),
+        ({"tie_rate": 1.0}, "A tie rate of 1.0"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, sentence):
