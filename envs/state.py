@@ -20,8 +20,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 Array = npt.NDArray[Any]
 Make = Callable[[], gymnasium.Env[Any, Any]]
-# What a simulator or a wrapper holds but never changes between steps, or draws only.
 _SPECS = ("spec", "_spec", "_cached_spec")
+# What a simulator or a wrapper holds but never changes between steps, or draws only.
 _FIXED = (
     "env",
     "model",

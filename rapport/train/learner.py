@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -53,7 +54,7 @@ class Learner:
         progress: Callable[[int], object] = lambda n: None,
     ) -> None:
         self.world, self.method, self.progress = world, settings.method, progress
-        discrete = not isinstance(world.actions, type(world.observations))
+        discrete = not isinstance(world.actions, spaces.Box)
         chosen = algorithm or {"auto": PPO if discrete else SAC, "sac": SAC, "ppo": PPO}[settings.algorithm]
         if chosen is SAC and discrete:
             raise ValueError(f"SAC acts with numbers, and {world.name}'s actions are {world.actions}; use ppo")
@@ -157,7 +158,7 @@ def _defaults(algorithm: type[BaseAlgorithm], settings: Settings, world: World) 
         each = max(8, 512 // settings.copies)
         return {"n_steps": each, "batch_size": min(128, each * settings.copies), "n_epochs": 10}
     network = {} if world.frames else {"net_arch": [128, 128]}
-    first = settings.rounds(settings.copies, settings.copies * (world.limit or 1))[0].steps
+    first = settings.rounds(settings.copies, world.limit)[0].steps
     return {
         "buffer_size": max(settings.steps, 1000),
         "batch_size": 128,

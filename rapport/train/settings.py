@@ -68,12 +68,14 @@ class Settings:
     def asks(self) -> bool:
         return self.method.reward != "true"
 
-    def rounds(self, chunk: int, least: int) -> list[Round]:
-        """First steps without questions, `least` of them at least (one episode), then `sessions` rounds.
+    def rounds(self, chunk: int, limit: int | None) -> list[Round]:
+        """First steps without questions, an episode of `limit` steps in every copy at least, then `sessions` rounds.
 
         All steps are multiples of `chunk`, the agent's rollout; the last round takes what is left.
         """
-        first = max(least, round(self.method.explore * self.steps), self.steps // (2 * self.sessions))
+        first = max(
+            self.copies * (limit or 1), round(self.method.explore * self.steps), self.steps // (2 * self.sessions)
+        )
         first = -(-first // chunk) * chunk
         ends = np.linspace(first, self.steps, self.sessions + 1)
         ends = (np.ceil(ends / chunk) * chunk).astype(int)

@@ -73,7 +73,7 @@ def train(
     own = {name: _named(part) for name, part in {"actor": actor, "reward": reward, "loss": loss, **sb3}.items()}
     acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
     model = _reward(settings, place, acts, reward, loss)
-    rounds = settings.rounds(acts.chunk, settings.copies * (place.limit or 1))
+    rounds = settings.rounds(acts.chunk, place.limit)
     with run_folder(Path(folder), {**asdict(settings), "own": own}) as opened:
         return _run(settings, opened, place, acts, model, rounds, told, doing)
 
