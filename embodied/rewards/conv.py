@@ -1,25 +1,20 @@
 """The ensemble for pixels: small convolution networks of one frame and one action."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu
 
-from embodied.feedback import Feedback, Segments
 from embodied.label_models import LabelModel, as_given
-from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
+from embodied.losses import Loss, PairLoss
 from embodied.records import Array
-from embodied.rewards.learning import Linears, deviation, drawn, in_parts, normalised, refit
-from embodied.scores import Return
+from embodied.rewards.learning import Linears, StepReward, deviation, drawn
 
 ANCHORS = 512  # frames kept to normalise on; they are saved with every checkpoint
 CHUNK = 1024  # frames at a time, to bound memory
 
 
-class PixelEnsemble(nn.Module):
+class PixelEnsemble(StepReward):
     """E networks from (frame, action) of one step to its reward: RewardEnsemble, with eyes.
 
     Frames are [...,H,W,C] with values 0..255, uint8 or float; stacked or grey ones have another C. Three convolutions
@@ -30,8 +25,6 @@ class PixelEnsemble(nn.Module):
 
     act_mean: Tensor
     act_std: Tensor
-    reward_mean: Tensor
-    reward_std: Tensor
 
     def __init__(
         self,
@@ -48,17 +41,14 @@ class PixelEnsemble(nn.Module):
         batch: int = 32,
         rate: float = 1e-3,
     ) -> None:
-        super().__init__()
         height, width, colours = frame
         if min(frame) < 1 or act_size < 0 or min((members, hidden, *channels)) < 1 or not channels:
             raise ValueError(
                 f"sizes frame {frame}, act {act_size}, members {members}, channels {channels}, hidden {hidden}; give "
                 "frames [H,W,C] and at least 1 of each"
             )
-        self.frame, self.act_size, self.members, self.channels, self.hidden = frame, act_size, members, channels, hidden
-        self.loss = as_loss(logistic if loss is None else loss)
-        check_loss(self.loss)
-        self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
+        super().__init__(members, loss, label_model, steps, batch, rate, CHUNK)
+        self.frame, self.act_size, self.channels, self.hidden = frame, act_size, channels, hidden
         draw = torch.Generator().manual_seed(seed)
         sizes = (colours, *channels)
         self.kernels = nn.ParameterList(
@@ -74,9 +64,6 @@ class PixelEnsemble(nn.Module):
         self.head = Linears(draw, members, hidden, 1)
         self.register_buffer("act_mean", torch.zeros(act_size))
         self.register_buffer("act_std", torch.ones(act_size))
-        self.register_buffer("reward_mean", torch.zeros(members))
-        self.register_buffer("reward_std", torch.ones(members))
-        self.anchors: tuple[Tensor, Tensor] | None = None
 
     def forward(self, obs: Tensor | dict[str, Tensor], act: Tensor) -> Tensor:
         """The members' own rewards, not normalised: obs [...,H,W,C], act [...,A] -> [E,...]."""
@@ -116,51 +103,7 @@ class PixelEnsemble(nn.Module):
             self.act_std.copy_(deviation(actions, 0))
         self.normalise()
 
-    def prepare(self, segments: Segments) -> None:
-        """Take the steps of these segments for the anchor set, unless there is one."""
-        if self.anchors is None and isinstance(segments.obs, Tensor):
-            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
-
-    @torch.no_grad()
-    def normalise(self) -> None:
-        """Mean 0 and deviation 1 of each member on the anchor set, whatever its weights have become."""
-        assert self.anchors is not None
-        reward = self(*(x.to(self.reward_mean.device) for x in self.anchors))
-        self.reward_mean.copy_(reward.mean(1))
-        self.reward_std.copy_(deviation(reward, 1))
-
-    def score(self, segments: Segments) -> Tensor:
-        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
-        score: Tensor = Return(self)(segments)
-        return score
-
-    @torch.no_grad()
-    def utilities(self, segments: Segments) -> Tensor:
-        """`score` without gradients."""
-        return in_parts(self.score, segments, CHUNK)
-
-    def reward(self, obs: Array, act: Array) -> Array:
-        """The reward that an agent is trained with, obs [B,H,W,C], act [B,A] -> [B]: mean of the normalised members."""
-        mean: Array = normalised(self, obs, act, CHUNK).mean(-1).cpu().numpy()
-        return mean
-
-    def spread(self, obs: Array, act: Array) -> Array:
-        """How far the members are apart about each step, [B], as RewardEnsemble's."""
-        spread: Array = normalised(self, obs, act, CHUNK).std(-1, correction=0).cpu().numpy()
-        return spread
-
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from all feedback (`refit`). Without an anchor set, the steps of this feedback become it."""
-        return refit(self, feedback, rng)
-
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""
         frame, channels = "x".join(map(str, self.frame)), "-".join(map(str, self.channels))
         return f"PixelEnsemble of {self.members} x {frame}+{self.act_size}, channels {channels}, hidden {self.hidden}"
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"anchors": self.anchors}
-
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        anchors = state["anchors"]
-        self.anchors = None if anchors is None else (anchors[0].clone(), anchors[1].clone())

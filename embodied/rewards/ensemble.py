@@ -1,25 +1,21 @@
 """The plain reward model: an ensemble of networks of one step."""
 
-from collections.abc import Mapping
 from itertools import pairwise as neighbours
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from embodied.feedback import Feedback, Segments
 from embodied.label_models import LabelModel, as_given
-from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
+from embodied.losses import Loss, PairLoss
 from embodied.records import Array
-from embodied.rewards.learning import deviation, drawn, normalised, refit
-from embodied.scores import Return
+from embodied.rewards.learning import StepReward, deviation, drawn
 
 ANCHORS = 4096  # steps kept to normalise on; more would only make checkpoints larger
+CHUNK = 1 << 20
 
 
-class RewardEnsemble(nn.Module):
+class RewardEnsemble(StepReward):
     """E networks from (observation, action) of one step to its reward, that differ in their first weights.
 
     Perceptrons as PEBBLE's reward model (arXiv 2106.05091): leaky rectifiers, losses summed over members, Adam. All run
@@ -31,8 +27,6 @@ class RewardEnsemble(nn.Module):
 
     obs_mean: Tensor
     obs_std: Tensor
-    reward_mean: Tensor
-    reward_std: Tensor
 
     def __init__(
         self,
@@ -49,24 +43,18 @@ class RewardEnsemble(nn.Module):
         batch: int = 64,
         rate: float = 1e-3,
     ) -> None:
-        super().__init__()
         sizes = (obs_size + act_size, *hidden, 1)
         if obs_size < 1 or act_size < 0 or members < 1 or min(sizes) < 1:
             raise ValueError(
                 f"sizes obs {obs_size}, act {act_size}, members {members}, hidden {hidden}; give at least 1 of each"
             )
-        self.sizes, self.obs_size, self.members, self.bounded = sizes, obs_size, members, bounded
-        self.loss = as_loss(logistic if loss is None else loss)
-        check_loss(self.loss)
-        self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
+        super().__init__(members, loss, label_model, steps, batch, rate, CHUNK)
+        self.sizes, self.obs_size, self.bounded = sizes, obs_size, bounded
         draw = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterList(drawn(draw, members, a, b, fan_in=a) for a, b in neighbours(sizes))
         self.biases = nn.ParameterList(drawn(draw, members, 1, b, fan_in=a) for a, b in neighbours(sizes))
         self.register_buffer("obs_mean", torch.zeros(sizes[0]))
         self.register_buffer("obs_std", torch.ones(sizes[0]))
-        self.register_buffer("reward_mean", torch.zeros(members))
-        self.register_buffer("reward_std", torch.ones(members))
-        self.anchors: Tensor | None = None
 
     def forward(self, obs: Tensor | dict[str, Tensor], act: Tensor) -> Tensor:
         """The members' own rewards, not normalised: obs [...,O], act [...,A] -> [E,...]."""
@@ -80,10 +68,7 @@ class RewardEnsemble(nn.Module):
                 f"observation and action have sizes {obs.shape[-1]} and {act.shape[-1]}, this reward was made for "
                 f"{self.obs_size} and {self.sizes[0] - self.obs_size}; take one environment at a time"
             )
-        return self._members((step - self.obs_mean) / self.obs_std)
-
-    def _members(self, step: Tensor) -> Tensor:
-        x = step.reshape(1, -1, self.sizes[0]).expand(self.members, -1, -1)
+        x = ((step - self.obs_mean) / self.obs_std).reshape(1, -1, self.sizes[0]).expand(self.members, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, leaky_relu(x) if layer else x, weight)
         x = torch.tanh(x) if self.bounded else x
@@ -100,59 +85,12 @@ class RewardEnsemble(nn.Module):
         if not torch.isfinite(step).all():
             raise ValueError("the anchor set holds NaN or infinity; drop those steps")
         step = step[torch.linspace(0, len(step) - 1, min(len(step), ANCHORS)).round().long()]
-        self.anchors = step
+        self.anchors = step[:, : self.obs_size], step[:, self.obs_size :]
         self.obs_mean.copy_(step.mean(0))
         self.obs_std.copy_(deviation(step, 0))
         self.normalise()
-
-    def prepare(self, segments: Segments) -> None:
-        """Take the steps of these segments for the anchor set, unless there is one."""
-        if self.anchors is None and isinstance(segments.obs, Tensor):
-            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
-
-    @torch.no_grad()
-    def normalise(self) -> None:
-        """Mean 0 and deviation 1 of each member on the anchor set, whatever its weights have become."""
-        assert self.anchors is not None
-        reward = self._members((self.anchors.to(self.obs_mean.device) - self.obs_mean) / self.obs_std)
-        self.reward_mean.copy_(reward.mean(1))
-        self.reward_std.copy_(deviation(reward, 1))
-
-    def score(self, segments: Segments) -> Tensor:
-        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
-        score: Tensor = Return(self)(segments)
-        return score
-
-    @torch.no_grad()
-    def utilities(self, segments: Segments) -> Tensor:
-        """`score` without gradients."""
-        return self.score(segments)
-
-    def reward(self, obs: Array, act: Array) -> Array:
-        """The reward that an agent is trained with, obs [B,O], act [B,A] -> [B]: mean of the normalised members."""
-        mean: Array = normalised(self, obs, act).mean(-1).cpu().numpy()
-        return mean
-
-    def spread(self, obs: Array, act: Array) -> Array:
-        """How far the members are apart about each step, [B]: deviation over members of their normalised rewards.
-
-        RUNE (arXiv 2205.12401) adds beta_t times it to the reward; beta_t = .05 (1 - 1e-5)^t is the agent's. One member
-        alone is never apart.
-        """
-        spread: Array = normalised(self, obs, act).std(-1, correction=0).cpu().numpy()
-        return spread
-
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from all feedback (`refit`). Without an anchor set, the steps of this feedback become it."""
-        return refit(self, feedback, rng)
 
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""
         sizes = "-".join(map(str, self.sizes))
         return f"RewardEnsemble of {self.members} x {sizes}, {'tanh' if self.bounded else 'linear'}"
-
-    def get_extra_state(self) -> dict[str, Tensor | None]:
-        return {"anchors": self.anchors}
-
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        self.anchors = None if state["anchors"] is None else state["anchors"].clone()

@@ -1,8 +1,8 @@
 """What the reward networks have in common: how they are refitted, and how an agent is given their rewards."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,72 +11,134 @@ from torch import Tensor, nn
 from embodied.feedback import Feedback, Segments
 from embodied.fit import Objective, fit, ranking
 from embodied.label_models import LabelModel
-from embodied.losses import Loss
+from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
-from embodied.scores import Scorer
+from embodied.scores import Return, Scorer
 
 
-class Network(Protocol):
-    """A reward model of E members that gradients train; each has its own loss, they are summed."""
+class RewardNetwork(nn.Module):
+    """What every reward network is: E members with a loss each, and the anchors that its rewards are normalised on.
+
+    A network adds what raises NotImplementedError here. Raises LossError for a loss that fails
+    `check_loss`.
+    """
 
     loss: Loss
     label_model: LabelModel
-    steps: int
-    batch: int
-    rate: float
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def score(self, segments: Segments) -> Tensor:
-        """The members' utilities of segments, [E,B,K], differentiable."""
-        ...
-
-    def utilities(self, segments: Segments) -> Tensor:
-        """The same without gradients, in nats of preference."""
-        ...
-
-    def prepare(self, segments: Segments) -> None:
-        """Before the first fit: fix what to normalise on."""
-        ...
-
-    def normalise(self) -> None:
-        """After a fit: rewards get mean 0 and deviation 1 on what was fixed."""
-        ...
-
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]: ...
-
-    def fingerprint(self) -> str: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
-
-
-class StepNetwork(Network, Protocol):
-    """One whose reward depends on the present step alone."""
-
     reward_mean: Tensor
     reward_std: Tensor
 
-    def __call__(self, obs: Tensor, act: Tensor) -> Tensor:
-        """The members' own rewards of steps, not normalised, [E,...]."""
-        ...
+    def __init__(
+        self,
+        members: int,
+        loss: Loss | PairLoss | None,
+        label_model: LabelModel,
+        steps: int,
+        batch: int,
+        rate: float,
+        chunk: int,
+    ) -> None:
+        """chunk: steps judged at a time without gradients, to bound memory."""
+        super().__init__()
+        self.members, self.label_model = members, label_model
+        self.loss = as_loss(logistic if loss is None else loss)
+        check_loss(self.loss)
+        self.steps, self.batch, self.rate, self.chunk = steps, batch, rate, chunk
+        self.register_buffer("reward_mean", torch.zeros(members))
+        self.register_buffer("reward_std", torch.ones(members))
+        self.anchors: tuple[Tensor, ...] | None = None
+
+    def score(self, segments: Segments) -> Tensor:
+        """What each member thinks of each segment, [E,B,K], in nats of preference; differentiable."""
+        raise NotImplementedError
+
+    def prepare(self, segments: Segments) -> None:
+        """Take these segments for the anchors, unless there are any."""
+        raise NotImplementedError
+
+    def anchored(self, anchors: Sequence[Tensor]) -> Tensor:
+        """The members' own rewards of the anchors, [E,N]."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """What must agree for a saved state to fit."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def utilities(self, segments: Segments) -> Tensor:
+        """`score` without gradients."""
+        return in_parts(self.score, segments, self.chunk)
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Mean 0 and deviation 1 of each member on the anchors, whatever its weights have become."""
+        assert self.anchors is not None
+        reward = self.anchored([x.to(self.reward_mean.device) for x in self.anchors])
+        self.reward_mean.copy_(reward.mean(1))
+        self.reward_std.copy_(deviation(reward, 1))
+
+    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from all feedback (`refit`). Without anchors, the segments of this feedback become them."""
+        return refit(self, feedback, rng)
+
+    def get_extra_state(self) -> dict[str, list[Tensor] | None]:
+        return {"anchors": None if self.anchors is None else list(self.anchors)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        anchors = state["anchors"]
+        self.anchors = None if anchors is None else tuple(x.clone() for x in anchors)
+
+
+class StepReward(RewardNetwork):
+    """A reward network whose reward depends on the present step alone: `forward(obs, act)` is the members' own.
+
+    A segment is worth the sum of its rewards. What an agent is given is the mean of the normalised members.
+    """
 
     def anchor(self, obs: Array, act: Array) -> None:
-        """Fix the steps to normalise on; once, before the first fit."""
-        ...
+        """Fix the steps obs [N,*O], act [N,A] to normalise on; once, before the first fit."""
+        raise NotImplementedError
+
+    def prepare(self, segments: Segments) -> None:
+        if self.anchors is None and isinstance(segments.obs, Tensor):
+            self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
+
+    def anchored(self, anchors: Sequence[Tensor]) -> Tensor:
+        reward: Tensor = self(*anchors)
+        return reward
+
+    def score(self, segments: Segments) -> Tensor:
+        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
+        score: Tensor = Return(self)(segments)
+        return score
 
     def reward(self, obs: Array, act: Array) -> Array:
-        """What an agent is trained with, [B]: mean of the normalised members."""
-        ...
+        """What an agent is trained with, obs [B,*O], act [B,A] -> [B]: mean of the normalised members.
+
+        Raises ValueError for numbers that are not finite.
+        """
+        mean: Array = self._normalised(obs, act).mean(0).cpu().numpy()
+        return mean
 
     def spread(self, obs: Array, act: Array) -> Array:
-        """Deviation over the normalised members, [B]."""
-        ...
+        """How far the members are apart about each step, [B]: deviation over members of their normalised rewards.
+
+        RUNE (arXiv 2205.12401) adds beta_t times it to the reward; beta_t = .05 (1 - 1e-5)^t is the agent's. One member
+        alone is never apart.
+        """
+        spread: Array = self._normalised(obs, act).std(0, correction=0).cpu().numpy()
+        return spread
+
+    @torch.no_grad()
+    def _normalised(self, obs: Array, act: Array) -> Tensor:
+        """[E,B]."""
+        tensors = [finite(name, x, self.reward_mean.device) for name, x in (("observation", obs), ("action", act))]
+        parts = [self(*part) for part in zip(*(torch.split(x, self.chunk) for x in tensors), strict=True)]
+        return (torch.cat(parts, 1) - self.reward_mean[:, None]) / self.reward_std[:, None]
 
 
 def refit(
-    model: Network, feedback: Feedback, rng: np.random.Generator, objective: Objective | None = None
+    model: RewardNetwork, feedback: Feedback, rng: np.random.Generator, objective: Objective | None = None
 ) -> dict[str, float]:
     """Train on from the present weights with a fresh Adam, then normalise; reports loss and agreement, ties apart.
 
@@ -95,17 +157,6 @@ def refit(
         "loss": report.losses[-1] if report.losses else math.nan,
         "agreement": float((said * thought > 0)[decided].float().mean()) if decided.any() else math.nan,
     }
-
-
-@torch.no_grad()
-def normalised(model: StepNetwork, obs: Array, act: Array, chunk: int = 1 << 20) -> Tensor:
-    """Each member's normalised reward of each step: obs [B,*O], act [B,A] -> [B,E]; `chunk` steps at a time.
-
-    Raises ValueError for numbers that are not finite.
-    """
-    tensors = [finite(name, x, model.reward_mean.device) for name, x in (("observation", obs), ("action", act))]
-    parts = [model(*part) for part in zip(*(torch.split(x, chunk) for x in tensors), strict=True)]
-    return (torch.cat(parts, 1).movedim(0, -1) - model.reward_mean) / model.reward_std
 
 
 def in_parts(score: Scorer, segments: Segments, steps: int) -> Tensor:

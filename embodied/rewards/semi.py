@@ -11,7 +11,7 @@ from torch import Tensor
 from embodied.feedback import Feedback, Segments
 from embodied.fit import ranking
 from embodied.records import Array
-from embodied.rewards.learning import StepNetwork, refit
+from embodied.rewards.learning import StepReward, refit
 
 Unlabelled = Callable[[int, np.random.Generator], Segments]
 """(n, rng) -> n pairs [n,2,T,*] that nobody was asked about. Deterministic given rng, for exact resume."""
@@ -33,7 +33,7 @@ class SemiSupervised:
 
     def __init__(
         self,
-        reward: StepNetwork,
+        reward: StepReward,
         unlabelled: Unlabelled,
         *,
         tau: float = 0.95,

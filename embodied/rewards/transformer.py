@@ -1,24 +1,22 @@
 """Preference Transformer (arXiv 2303.00957): a reward that depends on what came before, for wishes with a memory."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
-from embodied.feedback import Feedback, Segments
+from embodied.feedback import Segments
 from embodied.label_models import LabelModel, as_given
-from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
+from embodied.losses import Loss, PairLoss
 from embodied.records import Array
 from embodied.rewards.ensemble import ANCHORS
-from embodied.rewards.learning import Linears, deviation, drawn, finite, in_parts, refit
+from embodied.rewards.learning import Linears, RewardNetwork, deviation, drawn, finite
 
 CHUNK = 1 << 15  # steps at a time, to bound memory
 
 
-class PreferenceTransformer(nn.Module):
+class PreferenceTransformer(RewardNetwork):
     """E causal transformers over (observation, action) steps, each with an attention that says which rewards count.
 
     A causal stack gives every step a reward r_t from at most `history` last steps; one bidirectional attention over the
@@ -32,8 +30,6 @@ class PreferenceTransformer(nn.Module):
 
     step_mean: Tensor
     step_std: Tensor
-    reward_mean: Tensor
-    reward_std: Tensor
 
     def __init__(
         self,
@@ -52,7 +48,6 @@ class PreferenceTransformer(nn.Module):
         batch: int = 64,
         rate: float = 1e-3,
     ) -> None:
-        super().__init__()
         if obs_size < 1 or act_size < 0 or min(members, width, heads, layers) < 1 or width % heads:
             raise ValueError(
                 f"sizes obs {obs_size}, act {act_size}, members {members}, width {width}, heads {heads}, layers "
@@ -60,12 +55,10 @@ class PreferenceTransformer(nn.Module):
             )
         if history <= layers:
             raise ValueError(f"history is {history} with {layers} layers; give more steps than layers")
-        self.obs_size, self.act_size, self.members, self.width, self.heads = obs_size, act_size, members, width, heads
+        super().__init__(members, loss, label_model, steps, batch, rate, CHUNK)
+        self.obs_size, self.act_size, self.width, self.heads = obs_size, act_size, width, heads
         self.reach = (history - 1) // layers  # how far back one layer looks; all together, no further than history
         self.history = layers * self.reach + 1
-        self.loss = as_loss(logistic if loss is None else loss)
-        check_loss(self.loss)
-        self.label_model, self.steps, self.batch, self.rate = label_model, steps, batch, rate
         draw = torch.Generator().manual_seed(seed)
 
         def linears(size: int, out: int) -> Linears:
@@ -82,10 +75,6 @@ class PreferenceTransformer(nn.Module):
         self.head, self.relevance = linears(width, 1), linears(width, 2 * width)
         self.register_buffer("step_mean", torch.zeros(obs_size + act_size))
         self.register_buffer("step_std", torch.ones(obs_size + act_size))
-        self.register_buffer("reward_mean", torch.zeros(members))
-        self.register_buffer("reward_std", torch.ones(members))
-        self.anchors: Tensor | None = None
-        self.anchor_mask: Tensor | None = None
 
     def forward(self, obs: Tensor, act: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Rewards, not normalised, and weights: obs [N,T,O], act [N,T,A], mask bool [N,T] -> r, w [E,N,T].
@@ -97,9 +86,7 @@ class PreferenceTransformer(nn.Module):
                 f"observation and action have sizes {obs.shape[-1]} and {act.shape[-1]}, this reward was made for "
                 f"{self.obs_size} and {self.act_size}; take one environment at a time"
             )
-        return self._members(torch.cat([obs, act], -1), mask)
-
-    def _members(self, step: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        step = torch.cat([obs, act], -1)
         n, length = mask.shape
         size = self.members, n, length
         x = torch.where(mask[..., None], (step - self.step_mean) / self.step_std, 0.0).flatten(0, 1)
@@ -134,11 +121,6 @@ class PreferenceTransformer(nn.Module):
         return torch.where(mask.flatten(0, 1), reward * weight, 0.0).sum(-1).reshape(self.members, *mask.shape[:2])
 
     @torch.no_grad()
-    def utilities(self, segments: Segments) -> Tensor:
-        """`score` without gradients."""
-        return in_parts(self.score, segments, CHUNK)
-
-    @torch.no_grad()
     def reward_after(self, obs: Array, act: Array, mask: Array) -> Array:
         """Reward of the last step given those before it: obs [B,H,O], act [B,H,A], mask bool [B,H] -> [B].
 
@@ -156,11 +138,9 @@ class PreferenceTransformer(nn.Module):
         ]
         windows = max(1, CHUNK // self.history)
         parts = [self(*part)[0][..., -1] for part in zip(*(torch.split(x, windows) for x in recent), strict=True)]
-        mean: Array = self._normalised(torch.cat(parts, 1)).mean(0).cpu().numpy()
+        normalised = (torch.cat(parts, 1) - self.reward_mean[:, None]) / self.reward_std[:, None]
+        mean: Array = normalised.mean(0).cpu().numpy()
         return mean
-
-    def _normalised(self, reward: Tensor) -> Tensor:
-        return (reward - self.reward_mean[:, None]) / self.reward_std[:, None]
 
     @torch.no_grad()
     def anchor(self, obs: Array, act: Array, mask: Array) -> None:
@@ -176,8 +156,9 @@ class PreferenceTransformer(nn.Module):
             raise ValueError("the anchor set holds NaN or infinity; drop those steps")
         most = max(1, ANCHORS // step.shape[1])
         rows = torch.linspace(0, len(step) - 1, min(len(step), most)).round().long()
-        self.anchors, self.anchor_mask = step[rows], seen[rows]
-        kept = self.anchors[self.anchor_mask]
+        step, seen = step[rows], seen[rows]
+        self.anchors = step[..., : self.obs_size], step[..., self.obs_size :], seen
+        kept = step[seen]
         self.step_mean.copy_(kept.mean(0))
         self.step_std.copy_(deviation(kept, 0))
         self.normalise()
@@ -188,18 +169,9 @@ class PreferenceTransformer(nn.Module):
             parts = (segments.obs, segments.act, segments.mask)
             self.anchor(*(x.flatten(0, 1).cpu().numpy() for x in parts))
 
-    @torch.no_grad()
-    def normalise(self) -> None:
-        """Mean 0 and deviation 1 of each member on the steps of the anchor set, whatever its weights have become."""
-        assert self.anchors is not None and self.anchor_mask is not None
-        mask = self.anchor_mask.to(self.reward_mean.device)
-        reward = self._members(self.anchors.to(self.reward_mean.device), mask)[0][:, mask]
-        self.reward_mean.copy_(reward.mean(1))
-        self.reward_std.copy_(deviation(reward, 1))
-
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from all feedback (`refit`). Without an anchor set, its segments become it."""
-        return refit(self, feedback, rng)
+    def anchored(self, anchors: Sequence[Tensor]) -> Tensor:
+        reward: Tensor = self(*anchors)[0][:, anchors[-1]]
+        return reward
 
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""
@@ -207,13 +179,6 @@ class PreferenceTransformer(nn.Module):
             f"PreferenceTransformer of {self.members} x {self.obs_size}-{self.act_size}, width {self.width}, "
             f"{self.heads} heads, {len(self.qkv)} layers, history {self.history}"
         )
-
-    def get_extra_state(self) -> dict[str, Tensor | None]:
-        return {"anchors": self.anchors, "anchor_mask": self.anchor_mask}
-
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        for name in ("anchors", "anchor_mask"):
-            setattr(self, name, None if state[name] is None else state[name].clone())
 
 
 def _norm(x: Tensor) -> Tensor:
