@@ -108,7 +108,10 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Budget:
-    """Where the questions went. Answers that stand were answered or skipped; ties and duplicates are among them."""
+    """Where the questions went. Answers that stand were answered or skipped; ties and duplicates are among them.
+
+    `repeated`: questions that show the same clips as an earlier one, in whatever order.
+    """
 
     asked: int = 0
     answered: int = 0
@@ -116,6 +119,7 @@ class Budget:
     ties: int = 0
     duplicates: int = 0
     revised: int = 0
+    repeated: int = 0
 
 
 Encode = Callable[[Sequence[Query]], Segments]
@@ -210,6 +214,7 @@ def feedback(answers: Iterable[Answer], queries: Iterable[Query], *, encode: Enc
         ties=sum(a.value == Compare(0.5) for a in usable),
         duplicates=len(standing) - len({(a.query, a.annotator) for a in standing}),
         revised=len(superseded),
+        repeated=len(asked) - len({_shown(query) for query in asked.values()}),
     )
     return result, budget
 
@@ -256,6 +261,10 @@ def _target(value: Value) -> tuple[float, ...]:
             return values
         case Skip():
             raise ValueError("a skip has no target; drop it and count it")
+
+
+def _shown(query: Query) -> tuple[tuple[str, int, int], ...]:
+    return tuple(sorted((s.episode, s.start, s.stop) for s in query.segments))
 
 
 def _same_start(segments: Sequence[Segment]) -> bool:

@@ -34,6 +34,12 @@ def restore(buffer: ReplayBuffer, saved: Mapping[str, Any]) -> None:
     buffer.pos, buffer.full = int(saved["pos"]), bool(saved["full"])
 
 
+def cut(buffer: ReplayBuffer) -> None:
+    """Says of the newest step of every copy that its episode was cut off there: what comes next is another one."""
+    if buffer.size():
+        buffer.dones[buffer.pos - 1] = buffer.timeouts[buffer.pos - 1] = 1.0
+
+
 def relabel(
     buffer: ReplayBuffer,
     reward: Callable[..., Array],

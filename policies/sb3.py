@@ -20,6 +20,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -127,6 +128,8 @@ class Sb3:
                 raise ValueError(f"{name} is a schedule, which would see each chunk and not the run; give a number")
         if kwargs.get("use_sde"):
             raise ValueError("use_sde is True, and noise that depends on the state has no log_std; leave it out")
+        if isinstance(kwargs.get("action_noise"), OrnsteinUhlenbeckActionNoise):
+            raise ValueError("noise that remembers would begin anew with every chunk; give a NormalActionNoise")
         if log_std_range is not None and not log_std_range[0] <= log_std_range[1]:
             raise ValueError(f"log_std_range is {log_std_range}; give (lowest, highest)")
         self.learning_rate = learning_rate
@@ -327,8 +330,11 @@ class Sb3:
                 model._last_obs = env.present(env.obs)
                 env.running[:] = state["running"]
                 model._last_episode_starts = np.array(state["starts"])
-        elif env.recorder is not None:
-            env.recorder.forget_under_way()
+        else:
+            if env.recorder is not None:
+                env.recorder.forget_under_way()
+            if state["replay"] is not None:
+                replay.cut(self._replay())
 
     def _arrays(self) -> dict[str, Array]:
         return {name: value.detach().numpy() for name, value in self.module.state_dict().items()}

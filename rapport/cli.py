@@ -88,6 +88,8 @@ class Train:
     """auto: sac for actions that are numbers, ppo for choices."""
     rate: float = 0.0
     """The agent's learning rate; 0: the algorithm's own."""
+    bounds: tuple[float, float] = (-1.0, 1.0)
+    """With --data: what the environment's actions lie between."""
     out: Folder = None
     """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
     json: Flag = False

@@ -199,7 +199,7 @@ def _check(episodes: list[Episode], settings: Settings) -> None:
         if low < settings.low - 1e-6 or high > settings.high + 1e-6:
             raise ValueError(
                 f"Actions of episode {episode.id!r} go from {low:.4g} to {high:.4g}, outside [{settings.low}, "
-                f"{settings.high}]: set low and high to the bounds of the environment."
+                f"{settings.high}]: set the bounds (--bounds LOW HIGH) to those of the environment."
             )
 
 

@@ -103,8 +103,10 @@ def rows(results: dict[Cell, dict[str, Any]]) -> list[Row]:
         opponent = first.setdefault(answers, by_env)
         against = None
         if opponent is not by_env and all(true.values()):
-            shared = [(e, s) for e in by_env for s in by_env[e] if s in opponent.get(e, {})]
-            against = paired_difference([by_env[e][s] for e, s in shared], [opponent[e][s] for e, s in shared])
+            gaps = [
+                [x - opponent[e][s] for s, x in by_env[e].items() if s in opponent[e]] for e in by_env if e in opponent
+            ]
+            against = paired_difference([row for row in gaps if row])
         scores = {env: list(by_seed.values()) for env, by_seed in by_env.items()}
         each = {env: iqm_interval([values]) for env, values in scores.items()}
         overall = iqm_interval(list(scores.values())) if all(true.values()) else Interval(*[float("nan")] * 3)

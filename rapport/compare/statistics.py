@@ -6,7 +6,7 @@ mean and bootstrap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,21 +45,25 @@ def iqm_interval(by_task: Sequence[Sequence[float] | Array], seed: int = 0) -> I
     def statistic(*samples: Array, axis: int = -1) -> Any:
         return stats.trim_mean(np.concatenate(samples, axis), 0.25, axis)
 
-    found = stats.bootstrap(
-        rows, statistic, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=np.random.default_rng(seed)
-    )
-    return Interval(value, *(float(bound) for bound in found.confidence_interval))
+    return _bootstrapped(value, rows, statistic, seed)
 
 
-def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Interval:
-    """Mean difference of runs with the same seeds, [runs] each, environments one after the other."""
-    gaps = np.subtract(ours, theirs)
-    value = float(gaps.mean())
-    if len(gaps) < 2 or np.ptp(gaps) == 0:
+def paired_difference(by_task: Sequence[Sequence[float] | Array], seed: int = 0) -> Interval:
+    """Mean of differences between runs of the same task and seed, [tasks][seeds], resampled within each task."""
+    rows = [np.asarray(row, float) for row in by_task]
+    value = float(np.concatenate(rows).mean())
+    if min(len(row) for row in rows) < 2 or all(np.ptp(row) == 0 for row in rows):
         return Interval(value, np.nan, np.nan)
-    found = stats.bootstrap(
-        (gaps,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    )
+
+    def statistic(*samples: Array, axis: int = -1) -> Any:
+        return np.concatenate(samples, axis).mean(axis)
+
+    return _bootstrapped(value, rows, statistic, seed)
+
+
+def _bootstrapped(value: float, rows: Sequence[Array], statistic: Callable[..., Any], seed: int) -> Interval:
+    rng = np.random.default_rng(seed)
+    found = stats.bootstrap(rows, statistic, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=rng)
     return Interval(value, *(float(bound) for bound in found.confidence_interval))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,14 +58,22 @@ def command(options: Train) -> int:
     return online(options, options.env) if options.env else off_line(options, options.data)  # type: ignore[arg-type]
 
 
+OFF_LINE = ("env", "data", "steps", "seed", "bounds", "out", "json")
+"""What a folder of data asks of the options: there nobody is asked and nothing moves."""
+
+
 def off_line(options: Train, data: Path) -> int:
     """A reward and a policy from a folder of episodes and answers alone."""
+    given = [f.name for f in fields(options) if f.name not in OFF_LINE and getattr(options, f.name) != f.default]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{flags} say how an environment is trained on, and --data has none: leave them out.")
     out = options.out or Path("runs") / f"train-{data.name}-offline-seed{options.seed}"
     with tqdm(total=options.steps, unit=" steps", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
         learned = offline(
             data,
             out,
-            OfflineSettings(seed=options.seed, steps=options.steps),
+            OfflineSettings(seed=options.seed, steps=options.steps, low=options.bounds[0], high=options.bounds[1]),
             progress=lambda done: bar.update(done - bar.n),
         )
     if options.json:
@@ -79,6 +87,8 @@ def off_line(options: Train, data: Path) -> int:
 
 
 def online(options: Train, env: str) -> int:
+    if options.bounds != (-1.0, 1.0):
+        raise ValueError("--bounds are of the actions in --data; an environment tells its own: leave them out.")
     settings = settings_of(options, env)
     folder = options.out or default_folder(settings)
     if (folder / "result.json").exists():

@@ -17,7 +17,7 @@ from embodied.records import Array
 from policies.recorder import Recorder, Trajectory
 from policies.sb3 import NotFinite, Sb3
 from rapport.train.settings import Settings
-from rapport.train.spaces import World
+from rapport.train.spaces import PATIENCE, World
 
 KEPT = 100  # whole episodes that questions are cut from
 NEIGHBOURS = 5
@@ -160,6 +160,7 @@ def _defaults(algorithm: type[BaseAlgorithm], settings: Settings, world: World) 
     network = {} if world.frames else {"net_arch": [128, 128]}
     first = settings.rounds(settings.copies, world.limit)[0].steps
     return {
+        "gradient_steps": -1,  # one for each step of each copy
         "buffer_size": max(settings.steps, 1000),
         "batch_size": 128,
         "learning_starts": min(first, 1000) if settings.method.explore else first,
@@ -179,7 +180,7 @@ def returns(act: Callable[[Array], Array], world: World, episodes: int, seed: in
     copies = world.copies(episodes, seed)
     obs, _ = copies.reset(seed=[seed + i for i in range(episodes)])
     total, open_ = np.zeros(episodes), np.ones(episodes, bool)
-    for _ in range(world.limit or 10_000):
+    for _ in range(world.limit or PATIENCE):
         obs, own, terminated, truncated, _ = copies.step(act(np.asarray(obs)))
         if not np.isfinite(own).all():
             raise NotFinite(

@@ -20,6 +20,7 @@ _BUDGET = {
     "skipped": "skipped",
     "duplicates": "second answers to a question",
     "revised": "revised",
+    "repeated": "questions about clips that were asked about before",
 }
 
 

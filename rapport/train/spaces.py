@@ -20,6 +20,7 @@ from embodied.records import Array
 from envs.state import Checked, Copies, ExactCopies, Make, check, layers
 
 SMALLEST = 36  # pixels; the convolutions of stable-baselines3 need as many
+PATIENCE = 10_000  # steps in which an episode without a time limit has to end by itself
 
 
 class SpaceError(ValueError):
@@ -90,6 +91,8 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
     env = make()
     seen, acts = env.observation_space, env.action_space
     limits = [int(layer._max_episode_steps) for layer in layers(env) if isinstance(layer, TimeLimit)]
+    if not limits:
+        _check_end(name, env, seed)
     env.close()
     assert isinstance(seen, spaces.Box)
     return World(name, make, check(make, seed=seed), min(limits, default=None), seen, acts)
@@ -116,6 +119,19 @@ def _check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
         raise SpaceError(f"{name}'s actions are {acts}, and an agent counts choices from 0; wrap it so that they do")
     elif not isinstance(acts, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are a Box, Discrete or MultiDiscrete")
+
+
+def _check_end(name: str, env: gymnasium.Env[Any, Any], seed: int) -> None:
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+    for _ in range(PATIENCE):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            return
+    raise SpaceError(
+        f"{name} has no time limit, and no episode ended in {PATIENCE} random steps; give a horizon, since questions "
+        "are cut from whole episodes"
+    )
 
 
 def _builder(name: str, kwargs: Mapping[str, Any]) -> Callable[[], gymnasium.Env[Any, Any]]:

@@ -19,6 +19,7 @@ from embodied.loop import RewardModel, Round, preference_loop
 from embodied.losses import Loss, PairLoss
 from embodied.rewards.conv import PixelEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
+from embodied.rewards.learning import StepReward
 from embodied.rewards.semi import SemiSupervised
 from embodied.rewards.transformer import PreferenceTransformer
 from embodied.store import Store
@@ -111,6 +112,10 @@ def _run(
     rows: dict[int, dict[str, Any]] = {r["round"]: r for r in read_json(kept)} if kept.exists() else {}
     spent, started = float(read_json(clock)) if clock.exists() else 0.0, time.perf_counter()
     resumed = checkpoint.latest(folder / "checkpoints") or 0
+    resumes: list[int] = read_json(folder / "resumes.json") if (folder / "resumes.json").exists() else []
+    if 0 < resumed < len(rounds):
+        resumes.append(resumed)
+        write_json(folder / "resumes.json", resumes)
     episodes = Episodes(folder / "episodes")
     with Store(folder / "answers.sqlite", episodes) as store, SummaryWriter(folder / "tensorboard") as writer:
 
@@ -166,7 +171,7 @@ def _run(
             "steps": sum(r.steps for r in rounds),
             "seconds": round(read_json(clock), 1),
             "exact": place.checked.exact,
-            "warnings": _warnings(settings, place, store, resumed),
+            "warnings": _warnings(settings, place, store, resumes),
             "machine": machine(),
         }
         if not (folder / "result.json").exists():
@@ -180,24 +185,38 @@ def _reward(
     """The network that the method asks for; the true reward needs none, and has one that nobody teaches."""
     size, acts, seed = int(np.prod(place.observations.shape)), place.act_size, settings.seed
     if make is not None:
-        return make(size, acts, seed)
+        return _fit_for(settings, make(size, acts, seed))
     if settings.method.reward == "transformer":
         if place.frames:
             raise ValueError(f"{settings.env} shows frames, and the transformer reads vectors; take another method")
         return PreferenceTransformer(size, acts, seed=seed, loss=loss, history=max(2, min(20, settings.clip)))
+    network: StepReward
     if place.frames:
-        if settings.method.semi:
-            raise ValueError(f"{settings.env} shows frames, and surf's ensemble reads vectors; take another method")
         height, width, colours = place.observations.shape
-        return PixelEnsemble((height, width, colours), acts, seed=seed, loss=loss)
-    network = RewardEnsemble(size, acts, hidden=(128, 128), seed=seed, loss=loss, steps=100)
+        network = PixelEnsemble((height, width, colours), acts, seed=seed, loss=loss)
+    else:
+        network = RewardEnsemble(size, acts, hidden=(128, 128), seed=seed, loss=loss, steps=100)
     if (semi := settings.method.semi) is None:
         return network
     source = unlabelled(actor, place, settings)
     return SemiSupervised(network, source, tau=semi.tau, weight=semi.weight, ratio=semi.ratio, crop=semi.crop)
 
 
-def _warnings(settings: Settings, place: World, store: Store, resumed: int) -> list[str]:
+def _fit_for(settings: Settings, network: Any) -> Any:
+    """A network of the user's own, if it has what this run will ask of it."""
+    needs = ["fit", "state_dict", "load_state_dict", "fingerprint"]
+    needs += ["reward_after"] if getattr(network, "history", 1) > 1 else ["reward"]
+    needs += ["utilities"] if settings.method.select not in ("uniform", "k-centre") else []
+    needs += ["spread"] if settings.method.bonus else []
+    if missing := [name for name in needs if not callable(getattr(network, name, None))]:
+        raise ValueError(
+            f"{type(network).__name__} has no {', '.join(missing)}, which {settings.method.name} with "
+            f"{settings.method.select} questions calls; add it as embodied.rewards.learning.StepReward has it"
+        )
+    return network
+
+
+def _warnings(settings: Settings, place: World, store: Store, resumed: Sequence[int]) -> list[str]:
     found = list(place.checked.warnings)
     if lengths_differ(store):
         found.append(
@@ -206,7 +225,8 @@ def _warnings(settings: Settings, place: World, store: Store, resumed: int) -> l
         )
     if not place.checked.exact:
         missing = ", ".join(place.checked.missing) or "something that no attribute shows"
-        again = f" This run was resumed after round {resumed} in that way." if resumed else ""
+        rounds = ", ".join(map(str, resumed))
+        again = f" This run was resumed in that way after round {rounds}." if resumed else ""
         found.append(
             f"{settings.env} cannot tell its whole state (missing: {missing}): a resumed run begins new episodes, and "
             f"its figures differ from an uninterrupted one's.{again}"

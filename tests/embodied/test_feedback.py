@@ -54,7 +54,7 @@ def test_budget_folds_revisions_and_counts_skips_ties_and_duplicates():
         said("8", "d", Compare(1.0), 8, annotator="bob"),
     ]
     data, budget = feedback(reversed(answers), queries)
-    assert budget == Budget(asked=5, answered=4, skipped=2, ties=1, duplicates=1, revised=2)
+    assert budget == Budget(asked=5, answered=4, skipped=2, ties=1, duplicates=1, revised=2, repeated=4)
     assert data.target.tolist() == [[0.5, 0.5], [0, 1], [1, 0], [1, 0]]
     assert data.annotator.tolist() == [0, 0, 0, 1]
     assert data.weight.tolist() == [1, 1, 1, 1]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
 from embodied.checkpoint import load, save
 from envs.state import ExactCopies
 from policies.recorder import Recorder
-from policies.replay import relabel
+from policies.replay import cut, relabel
 from policies.sb3 import Sb3
 
 torch.set_num_threads(1)
@@ -110,6 +111,29 @@ def test_a_reward_with_a_history_sees_the_steps_of_the_same_episode_only():
     relabel(buffer, reward, np.asarray, history=3)
     assert seen == {t: [s for s in (t - 2, t - 1, t) if s // 5 == t // 5 and s >= 5] for t in range(5, 17)}
     np.testing.assert_array_equal(buffer.rewards, buffer.observations[..., 0])
+
+
+def test_an_episode_that_was_cut_off_is_told_from_the_next():
+    """As after a resume of an environment that begins anew: no window reaches back over it."""
+    agent = sac(copies=2)
+    agent.advance(24)
+    cut(agent.model.replay_buffer)
+    agent.advance(6)
+    seen = []
+
+    def reward(obs, act, mask):
+        seen.append(mask.sum(1))
+        return np.zeros(len(obs))
+
+    agent.relabel(reward, history=5)
+    for lengths in seen:
+        assert lengths[10:].tolist() == [5, 5, 1, 2, 3]
+    assert agent.model.replay_buffer.timeouts[11].tolist() == [1, 1]  # its value is bootstrapped
+
+
+def test_noise_that_remembers_is_refused():
+    with pytest.raises(ValueError, match="begin anew with every chunk; give a NormalActionNoise"):
+        sac(algorithm=TD3, action_noise=OrnsteinUhlenbeckActionNoise(np.zeros(1), np.ones(1)))
 
 
 def test_the_recorder_sees_what_the_environment_did():

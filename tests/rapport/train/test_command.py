@@ -49,6 +49,8 @@ def test_off_line_from_a_data_folder(tmp_path, capsys):
         (["--env", "Pendulum-v1", "--data", "somewhere"], "both of them is given: give one"),
         (["--env", "Pendulm-v1"], "Gymnasium knows no environment 'Pendulm-v1'"),
         (["--env", "CartPole-v1", "--algorithm", "sac"], "SAC acts with numbers"),
+        (["--data", ".", "--tie-rate", "0.1", "--copies", "2"], "--tie-rate, --copies say how an environment is"),
+        (["--env", "Pendulum-v1", "--bounds", "0", "1"], "--bounds are of the actions in --data"),
         (["--env", "Pendulum-v1", "--answers", "0"], "A budget of 0 answers"),
     ],
 )

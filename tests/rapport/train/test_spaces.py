@@ -60,6 +60,7 @@ def test_a_module_on_the_path_is_found_too():
         ("/nowhere/env.py:Env", "/nowhere/env.py cannot be imported"),
         ("Refuses", r"Refuses cannot be made \(RuntimeError: no licence\)"),
         ("Unbounded", "actions are Box.*wrap it so that they are one vector between finite bounds"),
+        ("Endless", "Endless has no time limit, and no episode ended in 10000 random steps; give a horizon"),
         ("Text", "observations are Sequence.*which have no fixed size"),
     ],
 )

@@ -154,6 +154,29 @@ def test_a_users_own_network_loss_and_algorithm(tmp_path):
             train(settings(), tmp_path, **changed)
 
 
+def test_a_network_that_lacks_what_the_run_calls_is_refused_at_once(tmp_path):
+    class Half:
+        fit = state_dict = load_state_dict = fingerprint = reward = lambda self: None
+
+    with pytest.raises(ValueError, match="Half has no utilities, spread, which rune with disagreement questions calls"):
+        train(settings(method="rune"), tmp_path / "run", reward=lambda obs, act, seed: Half())
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_inexact_resume_is_told(tmp_path):
+    for index in (1, 2):
+        with pytest.raises(Stop):
+            train(settings("Secret", "transformer"), tmp_path, told=stop_at(index), kwargs=SMALL)
+    found = train(settings("Secret", "transformer"), tmp_path, kwargs=SMALL)
+    assert "resumed in that way after round 1, 2." in found.result["warnings"][0]
+
+
+def test_surf_reads_frames_too(tmp_path):
+    kwargs = {"n_steps": 24, "batch_size": 12, "n_epochs": 1}
+    found = train(settings("Frames", "surf", answers=4), tmp_path, kwargs=kwargs)
+    assert "pseudo_share" in found.rows[-1]["metrics"]
+
+
 def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
     class Short:
         def __init__(self, n):
