@@ -13,12 +13,13 @@ Choice = Literal["uniform", "disagreement", "entropy", "information", "k-centre"
 
 @dataclass(frozen=True)
 class Semi:
-    """SURF's settings (arXiv 2203.10050): sureness, weight and number of pseudo-labels, and steps cut off at random."""
+    """SURF's settings (arXiv 2203.10050): sureness, weight and number of pseudo-labels; crop: the share of a clip, at
+    most, that is cut off at random (of the paper's 50 steps, 5)."""
 
     tau: float = 0.95
     weight: float = 1.0
     ratio: int = 1
-    crop: int = 5
+    crop: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from rapport.train.settings import Settings
 from rapport.train.spaces import World, world
 
 EVALUATION = 1000  # the first seed of the episodes that are looked at
+FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
 MakeActor = Callable[[World, Settings], Actor]
 MakeReward = Callable[[int, int, int], RewardModel]
 """(observation size, action size, seed) -> a reward network of the user's own."""
@@ -195,11 +196,12 @@ def _reward(
         height, width, colours = place.observations.shape
         network = PixelEnsemble((height, width, colours), acts, seed=seed, loss=loss)
     else:
-        network = RewardEnsemble(size, acts, hidden=(128, 128), seed=seed, loss=loss, steps=100)
+        network = RewardEnsemble(size, acts, seed=seed, loss=loss, steps=FIT)
     if (semi := settings.method.semi) is None:
         return network
     source = unlabelled(actor, place, settings)
-    return SemiSupervised(network, source, tau=semi.tau, weight=semi.weight, ratio=semi.ratio, crop=semi.crop)
+    crop = round(semi.crop * settings.clip)
+    return SemiSupervised(network, source, tau=semi.tau, weight=semi.weight, ratio=semi.ratio, crop=crop)
 
 
 def _fit_for(settings: Settings, network: Any) -> Any:
