@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from tqdm import tqdm
 from rapport.compare.cells import DEVELOPMENT, RATES, Cell, chosen_rates, run_cells
 from rapport.compare.statistics import Interval, iqm_interval, paired_difference, scaled
 from rapport.console import say
+from rapport.train.learner import at_random
+from rapport.train.spaces import world
 
 if TYPE_CHECKING:
     from rapport.cli import Compare
+
+
+EPISODES = 50  # of acting at random
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def command(options: Compare) -> int:
         cells = [replace(cell, rate=rates.get((cell.env, cell.method), cell.rate)) for cell in cells]
         results, failed = run_cells(cells, options.out, options.workers, told)
     failed |= untried
-    found = rows(results)
+    found = rows(results, floors(results))
     from rapport.compare.report import write_report
 
     report = write_report(options, tried, results, found, list(failed.values()))
@@ -80,16 +86,22 @@ def command(options: Compare) -> int:
     return 1 if failed else 0
 
 
-def rows(results: dict[Cell, dict[str, Any]]) -> list[Row]:
-    """Scores are shares of the way from the untrained policy (0) to training on the true reward (1), both as means
-    over the seeds; without the method `true`, they are returns, and there is no figure over all environments."""
+def floors(results: dict[Cell, dict[str, Any]]) -> dict[str, float]:
+    """The mean return of acting at random in each environment."""
+    horizons = {cell.env: cell.horizon for cell in results}
+    return {env: float(at_random(world(env, {}, h, 0), EPISODES).mean()) for env, h in horizons.items()}
+
+
+def rows(results: dict[Cell, dict[str, Any]], floors: Mapping[str, float]) -> list[Row]:
+    """Scores are shares of the way from acting at random (0) to training on the true reward (1, the mean over the
+    seeds); without the method `true`, they are returns, and there is no figure over all environments."""
     true = {env: [r for c, r in results.items() if c.env == env and c.method == "true"] for env in _envs(results)}
 
     def score(cell: Cell, result: dict[str, Any]) -> float:
         if not all(true.values()):
             return float(result["return_after"])
-        ceiling, floor = (_mean([r[k] for r in true[cell.env]]) for k in ("return_after", "return_before"))
-        return scaled(result["return_after"], floor, ceiling)
+        ceiling = _mean([r["return_after"] for r in true[cell.env]])
+        return scaled(result["return_after"], floors[cell.env], ceiling)
 
     groups: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     seconds: dict[tuple[str, int], list[float]] = {}

@@ -60,7 +60,7 @@ _CAPTION = (
 def _lead(found: list[Row]) -> str:
     if any(row.method == "true" for row in found):
         return (
-            "Scores are shares of the way from the untrained policy (0) to training on the true reward (1), with the "
+            "Scores are shares of the way from acting at random (0) to training on the true reward (1), with the "
             "same seeds for every method. Interquartile means, 95 % bootstrap intervals."
         )
     return "Scores are true returns, with the same seeds for every method. Interquartile means, 95 % intervals."

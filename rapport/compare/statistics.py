@@ -73,5 +73,5 @@ def profile(scores: Sequence[float] | Array, levels: Array) -> Array:
 
 
 def scaled(value: float, floor: float, ceiling: float) -> float:
-    """0 for the untrained policy, 1 for training on the true reward; NaN where that has not learned anything."""
+    """0 for acting at random, 1 for training on the true reward; NaN where that has not learned anything."""
     return (value - floor) / (ceiling - floor) if ceiling > floor else np.nan

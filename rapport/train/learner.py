@@ -19,6 +19,7 @@ from policies.sb3 import NotFinite, Sb3
 from rapport.train.settings import Settings
 from rapport.train.spaces import PATIENCE, World
 
+EVALUATION = 1000  # the first seed of the episodes that are looked at
 KEPT = 100  # whole episodes that questions are cut from
 NEIGHBOURS = 5
 THUMB = 6  # every so many pixels of a frame are compared when new states are looked for
@@ -174,6 +175,12 @@ def _split(steps: int, chunk: int) -> list[int]:
     """In parts that end now and then, for the progress bar; multiples of the chunk."""
     part = max(chunk, 500 // chunk * chunk)
     return [min(part, steps - first) for first in range(0, steps, part)]
+
+
+def at_random(world: World, episodes: int, seed: int = EVALUATION) -> Array:
+    """The environment's own returns [episodes] of actions drawn evenly: what a policy is worth that knows nothing."""
+    world.actions.seed(seed)
+    return returns(lambda obs: np.stack([world.actions.sample() for _ in obs]), world, episodes, seed)
 
 
 def returns(act: Callable[[Array], Array], world: World, episodes: int, seed: int) -> Array:

@@ -24,12 +24,11 @@ from embodied.rewards.semi import SemiSupervised
 from embodied.rewards.transformer import PreferenceTransformer
 from embodied.store import Store
 from rapport.run import machine, read_json, run_folder, write_json
-from rapport.train.learner import Actor, Learner, returns
+from rapport.train.learner import EVALUATION, Actor, Learner, returns
 from rapport.train.questions import lengths_differ, proposer, simulated, unlabelled
 from rapport.train.settings import Settings
 from rapport.train.spaces import World, world
 
-EVALUATION = 1000  # the first seed of the episodes that are looked at
 FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
 MakeActor = Callable[[World, Settings], Actor]
 MakeReward = Callable[[int, int, int], RewardModel]

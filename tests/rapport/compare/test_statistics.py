@@ -29,7 +29,7 @@ def test_one_run_bounds_nothing():
 def test_differences_are_paired_by_seed():
     """Seeds differ by far more than methods: only pairing sees the difference."""
     seeds = np.array([0.0, 10.0, 20.0, 30.0])
-    found = paired_difference([(seeds + [1.1, 0.9, 1.0, 1.2]) - seeds])
+    found = paired_difference([seeds + np.array([1.1, 0.9, 1.0, 1.2]) - seeds])
     assert found.value == pytest.approx(1.05) and 0.8 < found.low < found.high < 1.3
     # Tasks that differ are strata: each keeps its share of every resample.
     tasks = paired_difference([[1.1, 0.9, 1.0, 1.2], [9.1, 8.9, 9.0, 9.2]])
