@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -20,8 +21,8 @@ from rapport.train.settings import Settings
 from rapport.train.spaces import PATIENCE, World
 
 EVALUATION = 1000  # the first seed of the episodes that are looked at
-KEPT = 100  # whole episodes that questions are cut from
-NEIGHBOURS = 5
+KEPT, ROOM = 100, 1 << 30  # whole episodes that questions are cut from; fewer where they would fill so many bytes
+NEIGHBOURS, LATELY = 5, 2000  # a state is new when it is far from its neighbours among so many late ones
 THUMB = 6  # every so many pixels of a frame are compared when new states are looked for
 
 
@@ -62,7 +63,7 @@ class Learner:
         own = dict(kwargs or {})
         rate = own.pop("learning_rate", settings.rate or (3e-4 if chosen is PPO else 1e-3))
         defaults = _defaults(chosen, settings, world) if algorithm is None else {}
-        self.recorder = Recorder(settings.copies, KEPT)
+        self.recorder = Recorder(settings.copies, _kept(world))
         self.sb3 = Sb3(
             world.copies(settings.copies, settings.seed),
             seed=settings.seed,
@@ -87,7 +88,7 @@ class Learner:
 
     def advance(self, steps: int) -> dict[str, float]:
         if self.explores and not self.begun:
-            self.sb3.reward_changed(self._novelty(steps))
+            self.sb3.reward_changed(self._novelty())
         returns: list[Array] = []
         told: dict[str, float] = {}
         for part in _split(steps, self.chunk):
@@ -98,15 +99,15 @@ class Learner:
         ended = np.concatenate(returns)
         return {**({"own_return": float(ended.mean())} if len(ended) else {}), **told}
 
-    def _novelty(self, steps: int) -> Callable[[Array, Array, Array], Array]:
+    def _novelty(self) -> Callable[[Array, Array, Array], Array]:
         """The distance to the nearest states seen so far, in its own deviations (PEBBLE, section 4.1)."""
-        seen: list[Array] = []
+        seen: deque[Array] = deque(maxlen=max(1, LATELY // self.sb3.env.num_envs))
         std = RunningStd()
 
         def reward(obs: Array, act: Array, own: Array) -> Array:
             look = obs[:, ::THUMB, ::THUMB].reshape(len(obs), -1) if self.world.frames else obs
             seen.append(look.astype(np.float64))
-            among = np.concatenate(seen[-steps:])
+            among = np.concatenate(list(seen))
             if len(among) <= NEIGHBOURS + 1:
                 return np.zeros(len(obs))
             scale = np.maximum(among.std(0), 1e-6)
@@ -148,6 +149,12 @@ class Learner:
 
     def fingerprint(self) -> str:
         return f"{self.sb3.fingerprint()}, method {self.method.name}"
+
+
+def _kept(world: World) -> int:
+    """Episodes; ten at least."""
+    each = (world.limit or PATIENCE) * int(np.prod(world.observations.shape)) * world.observations.dtype.itemsize
+    return max(10, min(KEPT, ROOM // each))
 
 
 def _nothing(obs: Array, act: Array, own: Array) -> Array:
