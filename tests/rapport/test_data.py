@@ -137,7 +137,7 @@ def test_inspect_counts_the_budget_and_the_agreement_of_repeats(tmp_path: Path) 
         said("5", "xz", Skip(), "bob"),
     )
     seen = look(folder)
-    assert vars(seen.budget) == dict(asked=3, answered=4, skipped=1, ties=1, duplicates=0, revised=0)
+    assert vars(seen.budget) == dict(asked=3, answered=4, skipped=1, ties=1, duplicates=0, revised=0, repeated=1)
     assert (seen.repeated, seen.agreeing, seen.contradictory) == (3, 1, ("xy and yx",))
     assert seen.annotators == {"ann": 3, "bob": 2}
     _, text, _ = rapport("data", "inspect", folder)

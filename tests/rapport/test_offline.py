@@ -116,7 +116,7 @@ def test_what_cannot_be_learned_from_is_told_and_leaves_no_run(tmp_path: Path) -
     for folder, said in (
         (tmp_path / "empty", "holds 1 episodes and 0 answers: there is nothing to learn a reward from"),
         (make(tmp_path / "skips", value=Skip()), "All 5 answers in .* are skips"),
-        (make(tmp_path / "wide", scale=3.0), r"outside \[-1.0, 1.0\]: set low and high to the bounds"),
+        (make(tmp_path / "wide", scale=3.0), r"outside \[-1.0, 1.0\]: set the bounds \(--bounds LOW HIGH\)"),
         (tmp_path / "gone", "is no data folder"),
     ):
         with pytest.raises(ValueError, match=said):
