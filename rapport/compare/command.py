@@ -105,7 +105,7 @@ def rows(results: dict[Cell, dict[str, Any]], floors: Mapping[str, float]) -> li
 
     groups: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     seconds: dict[tuple[str, int], list[float]] = {}
-    for cell, result in sorted(results.items(), key=lambda item: item[0].seed):
+    for cell, result in results.items():
         key = cell.method, cell.answers
         groups.setdefault(key, {}).setdefault(cell.env, {})[cell.seed] = score(cell, result)
         seconds.setdefault(key, []).append(result["seconds"])

@@ -49,6 +49,14 @@ def test_scores_are_shares_of_the_true_rewards_return_and_paired_by_seed():
     assert {row.method: row for row in rows(results, {"E": -10.0})}["surf"].against_first.value == pytest.approx(0.1)
 
 
+def test_a_failed_first_seed_does_not_change_who_is_first():
+    results = {}
+    for method in ("pebble", "surf", "true"):
+        results |= {replace(CELL, env="E", method=method, seed=seed): result(CELL, 1.0) for seed in range(3)}
+    del results[replace(CELL, env="E", method="pebble", seed=0)]
+    assert [row.method for row in rows(results, {"E": 0.0})] == ["pebble", "surf", "true"]
+
+
 def test_the_best_rate_is_chosen_and_ties_go_to_the_first():
     trials = {
         replace(CELL, rate=rate, trial=True): result(CELL, value) for rate, value in zip(RATES, (1, 3, 3), strict=True)
