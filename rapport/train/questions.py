@@ -155,11 +155,6 @@ def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store
     return ask
 
 
-def lengths_differ(store: Store) -> bool:
-    """Whether some question's two clips are not equally long, which by itself tells them apart."""
-    return any(len(q.segments[0]) != len(q.segments[1]) for q in store.queries())
-
-
 def unlabelled(actor: Actor, world: World, settings: Settings) -> Unlabelled:
     """Pairs of what the agent lately did that nobody is asked about."""
     return lambda n, rng: segments(actor.trajectories(), world, pairs(actor.trajectories(), n, settings.clip, rng))

@@ -124,12 +124,32 @@ def test_the_budget_counts_what_was_asked(tmp_path):
 
 def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
     ends = train(settings("Ends", clip=12), tmp_path / "ends", kwargs=SMALL)
-    assert any("different lengths" in warning for warning in ends.result["warnings"])
+    assert any("unequal length" in warning for warning in ends.result["warnings"])
     secret = train(settings("Secret"), tmp_path / "secret", kwargs=SMALL)
     assert not secret.result["exact"] and "wind" in secret.result["warnings"][0]
     for folder in ("ends", "secret"):
         page = write_report(tmp_path / folder).read_text()
         assert 'class="note"' in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_answers_that_teach_nothing_are_told(tmp_path):
+    found = train(settings("Flat"), tmp_path, kwargs=SMALL)
+    assert any("all 6 answers are Compare(first=0.5)" in warning for warning in found.result["warnings"])
+
+
+def test_a_transformer_has_members_where_questions_need_their_disagreement(tmp_path):
+    own = replace(settings(answers=4), method=replace(METHODS["transformer"](), select="disagreement"))
+    assert train(own, tmp_path, kwargs=SMALL).reward.members == 3
+    with pytest.raises(ValueError, match="with the transformer's reward"):
+        replace(own.method, bonus=0.1)
+
+
+def test_parts_that_would_not_be_used_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="learns by its own loss"):
+        train(settings(), tmp_path, reward=lambda *sizes: None, loss=lambda better, worse: worse - better)
+    with pytest.raises(ValueError, match="makes no use of kwargs"):
+        train(settings(), tmp_path, actor=lambda world, settings: None, kwargs=SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_that_turn_bad_in_the_middle_lose_nothing(tmp_path):

@@ -86,6 +86,11 @@ class Secret(Line):
         return float(action[0]) + next(self.wind)
 
 
+class Flat(Line):
+    def paid(self):
+        return 0.0
+
+
 class Endless(Line):
     LENGTH = -1
 
@@ -96,6 +101,17 @@ class Unbounded(Line):
 
 class Text(Line):
     observation_space = spaces.Sequence(spaces.Discrete(2))
+
+
+class Missing(Mixed):
+    """It says two things are seen, and shows one."""
+
+    def look(self):
+        return {"at": np.array([[self.at]])}
+
+
+class Grid(Line):
+    action_space = spaces.MultiDiscrete([[2, 2], [3, 3]])
 
 
 class Refuses(Line):
