@@ -15,7 +15,7 @@ from embodied import database
 from embodied.episodes import Episodes
 from embodied.feedback import Budget, feedback
 from embodied.importers import DataError
-from embodied.records import Answer, Compare, Query, RecordError, Skip, check_value
+from embodied.records import Answer, Compare, Query, RecordError, Skip, check_value, value_to_json
 from embodied.store import Store, StoreError
 
 ANSWERS, EPISODES = "answers.sqlite", "episodes"
@@ -129,7 +129,8 @@ def doubts(answers: Sequence[Answer], queries: Sequence[Query]) -> Iterator[str]
         yield f"{uneven} of {len(queries)} questions compare segments of unequal length: length can pass for preference"
     usable = [answer.value for answer in standing if not isinstance(answer.value, Skip)]
     if len(usable) > 1 and all(value == usable[0] for value in usable):
-        yield f"all {len(usable)} answers are {usable[0]}: nothing can be learned from them but a habit"
+        [(kind, said)] = value_to_json(usable[0]).items()
+        yield f"all {len(usable)} answers are the same ({kind} {said}): nothing can be learned from them but a habit"
     if contradictory:
         few = "; ".join(contradictory[:3]) + ("; ..." if len(contradictory) > 3 else "")
         yield f"{len(contradictory)} pairs were answered both ways ({few}): no reward can agree with both"

@@ -71,7 +71,7 @@ def segments(trajectories: Sequence[Trajectory], world: World, where: Array) -> 
 def features(batch: Segments) -> Array:
     """[n,F] of a pair: what both clips show, side by side; the distance between pairs is taken in it."""
     assert isinstance(batch.obs, torch.Tensor)
-    flat: Array = batch.obs.flatten(1).double().numpy()
+    flat: Array = batch.obs.flatten(1).float().numpy()
     return flat
 
 

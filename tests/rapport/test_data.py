@@ -150,7 +150,7 @@ def test_inspect_warns_of_lengths_that_differ_and_of_answers_that_do_not(tmp_pat
     folder = study(tmp_path, said("1", "xy", Compare(1.0)), said("2", "xz", Compare(1.0)), uneven=True)
     one, two = look(folder).warnings
     assert one.startswith("1 of 3 questions compare segments of unequal length")
-    assert two.startswith("all 2 answers are Compare(first=1.0)")
+    assert two.startswith("all 2 answers are the same (compare 1.0)")
 
 
 def test_validate_lists_all_that_is_wrong(tmp_path: Path) -> None:

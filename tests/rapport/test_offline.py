@@ -65,7 +65,7 @@ def test_the_reward_follows_the_answers_and_the_recorded_one_is_only_compared(tm
     assert result["reward"]["agreement"] == 1
     assert result["reward"]["rank_correlation_with_recorded"] == pytest.approx(1)
     assert result["data"]["budget"]["answered"] == 5
-    assert "all 5 answers are Compare(first=0.0)" in result["data"]["warnings"][0]
+    assert "all 5 answers are the same (compare 0.0)" in result["data"]["warnings"][0]
     assert json.loads((tmp_path / "out" / "result.json").read_text()).keys() == result.keys()
 
 

@@ -47,7 +47,7 @@ def test_off_line_tells_what_is_wrong_with_the_answers(tmp_path, capsys):
     call = ["train", "--data", str(tmp_path / "data"), "--steps", "20", "--out", str(tmp_path / "out")]
     assert main(call) == 0
     told = capsys.readouterr()
-    assert "Note: all 3 answers are Compare(first=0.5)" in told.err and "3 answers, all ties" in told.out
+    assert "Note: all 3 answers are the same (compare 0.5)" in told.err and "3 answers, all ties" in told.out
     assert main([*call, "--json"]) == 0
     assert "NaN" not in capsys.readouterr().out
 

@@ -1,6 +1,7 @@
 """Training runs on small environments: exact resume of every method, the budget, the warnings, bad input."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from embodied.rewards.ensemble import RewardEnsemble
 from policies.sb3 import NotFinite
 from rapport.run import RunError
 from rapport.train import METHODS, Settings, train
+from rapport.train.learner import returns
 from rapport.train.questions import pairs, segments
 from rapport.train.report import write_report
+from rapport.train.spaces import world
 
 OWN = str(Path(__file__).with_name("worlds.py"))
 SMALL = {"batch_size": 8, "learning_starts": 12, "policy_kwargs": {"net_arch": [8]}}
@@ -134,7 +137,7 @@ def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
 
 def test_answers_that_teach_nothing_are_told(tmp_path):
     found = train(settings("Flat"), tmp_path, kwargs=SMALL)
-    assert any("all 6 answers are Compare(first=0.5)" in warning for warning in found.result["warnings"])
+    assert any("all 6 answers are the same (compare 0.5)" in warning for warning in found.result["warnings"])
 
 
 def test_a_transformer_has_members_where_questions_need_their_disagreement(tmp_path):
@@ -157,6 +160,16 @@ def test_numbers_that_turn_bad_in_the_middle_lose_nothing(tmp_path):
         train(settings("Breaks"), tmp_path, kwargs=SMALL)
     rows = json.loads((tmp_path / "rounds.json").read_text())
     assert rows and (tmp_path / "answers.sqlite").exists()
+
+
+def test_an_observation_that_turns_nan_while_the_policy_is_looked_at_is_a_sentence(tmp_path):
+    with pytest.raises(Stop):
+        train(settings("Blind"), tmp_path, told=stop_at(1), kwargs=SMALL)
+    place = world(settings("Blind").env, {}, 12, 0)
+    blind = sys.modules["user_file_worlds"].Blind
+    blind.dark = True
+    with pytest.raises(NotFinite, match=r"an observation of .*Blind is not finite while the policy was looked at"):
+        returns(lambda obs: np.zeros((2, 1)), place, 2, 0)
 
 
 def test_a_users_own_network_loss_and_algorithm(tmp_path):

@@ -57,10 +57,10 @@ class Frames(Mixed):
 
 
 class Ends(Line):
-    """An episode ends where the point leaves (-1.2, 1.2): clips are not all equally long."""
+    """An episode ends where the point leaves (-.9, .9): clips are not all equally long."""
 
     def over(self):
-        return abs(self.at) > 1.2
+        return abs(self.at) > 0.9
 
 
 class Breaks(Line):
@@ -72,6 +72,15 @@ class Breaks(Line):
     def paid(self):
         Breaks.steps += 1
         return super().paid() if self.mended or Breaks.steps < 250 else np.nan
+
+
+class Blind(Line):
+    """It sees NaN once `dark` is set."""
+
+    dark = False
+
+    def look(self):
+        return super().look() * (np.nan if Blind.dark else 1.0)
 
 
 class Secret(Line):
