@@ -83,7 +83,10 @@ def theirs(env: str, setting: str, answers: int, seed: int, out: Path, folder: P
     kept = out / f"imitation-{setting}-{answers}-{seed}.json"
     if not kept.exists():
         options = {"env": env, "comparisons": answers, "steps": PEER_STEPS, "seed": seed, "setting": setting}
-        found = peer_env.run(folder, "imitation_loop", *(x for k, v in options.items() for x in (f"--{k}", v)))
+        try:
+            found = peer_env.run(folder, "imitation_loop", *(x for k, v in options.items() for x in (f"--{k}", v)))
+        except SystemExit:  # it has a round without an answer, and ends there
+            found = {"return": float("nan"), "cpu_seconds": float("nan"), "steps_taken": 0}
         atomic.write(kept, json.dumps(found).encode())
     loaded: dict[str, Any] = json.loads(kept.read_text())
     return loaded
@@ -139,7 +142,7 @@ def main() -> None:
             score = statistics.mean(r.score for r in runs)
             each = ", ".join(f"{r.true_return:.1f}" for r in runs)
             cpu, steps = (
-                round(statistics.mean(x)) for x in zip(*((r.cpu_seconds, r.steps) for r in runs), strict=True)
+                f"{statistics.mean(x):.0f}" for x in zip(*((r.cpu_seconds, r.steps) for r in runs), strict=True)
             )
             mark = "**" if score >= BAR else ""
             print(
