@@ -154,14 +154,7 @@ class Store:
         A run that has read them can no longer be replayed: see `erased`.
         """
 
-        def work(connection: Connection) -> int:
-            gone = list(connection.execute(select(ANSWER.c.seq).where(ANSWER.c.annotator == annotator)).scalars())
-            if gone:
-                connection.execute(insert(ERASED), [{"seq": seq} for seq in gone])
-                connection.execute(delete(ANSWER).where(ANSWER.c.annotator == annotator))
-            return len(gone)
-
-        return self.write(work)
+        return self.write(lambda connection: erase_answers(connection, annotator))
 
     def erased(self, upto: int) -> int:
         """How many answers of seq <= upto were erased."""
@@ -336,3 +329,12 @@ def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) ->
     if new:
         connection.execute(insert(ANSWER), new)
     return [known[answer.id].seq for answer in answers]
+
+
+def erase_answers(connection: Connection, annotator: str) -> int:
+    """`Store.erase` within a transaction of `Store.write`."""
+    gone = list(connection.execute(select(ANSWER.c.seq).where(ANSWER.c.annotator == annotator)).scalars())
+    if gone:
+        connection.execute(insert(ERASED), [{"seq": seq} for seq in gone])
+        connection.execute(delete(ANSWER).where(ANSWER.c.annotator == annotator))
+    return len(gone)
