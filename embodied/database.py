@@ -80,6 +80,10 @@ class StoreError(ValueError):
     """What the store refuses, or cannot do; the sentence names the file or the id, and the mend."""
 
 
+class Unavailable(StoreError):
+    """The store could not be read or written just now, for no fault of what was sent: send the same again later."""
+
+
 def query_row(query: Query) -> dict[str, Any]:
     parts = (query.segments, () if query.anchor is None else (query.anchor,))
     segments, anchor = (json.dumps([[part.episode, part.start, part.stop] for part in some]) for some in parts)

@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, Row, Table, delete, func, insert
 from sqlalchemy.exc import DBAPIError
 
 from embodied import atomic, database, postgres
-from embodied.database import ANSWER, CURSOR, ERASED, QUERY, StoreError, answer_from, answer_row, query_row
+from embodied.database import ANSWER, CURSOR, ERASED, QUERY, StoreError, Unavailable, answer_from, answer_row, query_row
 from embodied.episodes import Episode, Episodes, cut, same_array
 from embodied.records import Answer, Query, RecordError, Segment, check_name, check_value
 
@@ -226,7 +226,7 @@ class Store:
             with self._engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            raise StoreError(self._explain(error)) from error
+            raise Unavailable(self._explain(error)) from error
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
         """`work` runs in the writer's transaction, and is durable when this returns its result.
@@ -268,7 +268,7 @@ class Store:
                 for job in jobs:
                     self._commit([job])
                 return
-            results = [StoreError(self._explain(error)) if isinstance(error, DBAPIError) else error]
+            results = [Unavailable(self._explain(error)) if isinstance(error, DBAPIError) else error]
         for (_, done), result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 done.set_exception(result)

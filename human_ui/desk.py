@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -270,12 +270,14 @@ def last(store: Store, study: Study, person: str, n: int) -> list[tuple[Lent, st
     return found
 
 
+def may_see(store: Store, person: str, clip: str) -> bool:
+    """Whether this person was given a query that shows this clip."""
+    theirs = select(LEASE.c.id).join(OFFER, OFFER.c.query == LEASE.c.query).where(LEASE.c.person == person)
+    with store.read() as connection:
+        return connection.execute(theirs.where(OFFER.c.clips.contains(clip)).limit(1)).first() is not None
+
+
 def as_shown(value: Value, shown: Sequence[int]) -> Value:
     """The inverse of `in_order`."""
     inverse = [list(shown).index(k) for k in range(len(shown))]
     return in_order(value, inverse)
-
-
-def offered(lent: Lent) -> Lent:
-    """What leaves the server: the query's id stays here, it may tell who made the clips."""
-    return replace(lent, query="")
