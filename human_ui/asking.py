@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
 from fastapi import Path as InPath
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
@@ -154,7 +154,9 @@ def last(request: Request, person: Annotator) -> list[dict[str, Any]]:
 def me(request: Request, person: Annotator) -> dict[str, Any]:
     store = site_of(request).store
     with store.read() as connection:
-        n = connection.execute(select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id)).scalar_one()
+        n = connection.execute(
+            select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id)
+        ).scalar_one()
     return {"name": person.id, "answers": int(n)}
 
 
@@ -176,4 +178,11 @@ def _at_work(site: Site, person: Person) -> None:
 def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
     clips = [{"sha": sha, **asdict(site.clips.about(sha))} for sha in lent.clips]
     anchor = {"sha": lent.anchor, **asdict(site.clips.about(lent.anchor))} if lent.anchor else None
-    return {"lease": lent.lease, "kind": lent.kind, "question": lent.question, "clips": clips, "anchor": anchor, "until": lent.until}
+    return {
+        "lease": lent.lease,
+        "kind": lent.kind,
+        "question": lent.question,
+        "clips": clips,
+        "anchor": anchor,
+        "until": lent.until,
+    }
