@@ -166,7 +166,7 @@ def clip(request: Request, person: Annotator, sha: Sha) -> FileResponse:
     site = site_of(request)
     if person.role != "owner" and not desk.may_see(site.store, person.id, sha):
         raise HTTPException(404, "This clip is not part of what you were given. Load the page again.")
-    path, media = site.clips.path(sha), site.clips.about(sha).media
+    path, media = site.clips.path(sha), site.clips.info(sha).media_type
     return FileResponse(path, media_type=media, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
 
@@ -176,13 +176,7 @@ def _at_work(site: Site, person: Person) -> None:
 
 
 def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
-    clips = [{"sha": sha, **asdict(site.clips.about(sha))} for sha in lent.clips]
-    anchor = {"sha": lent.anchor, **asdict(site.clips.about(lent.anchor))} if lent.anchor else None
-    return {
-        "lease": lent.lease,
-        "kind": lent.kind,
-        "question": lent.question,
-        "clips": clips,
-        "anchor": anchor,
-        "until": lent.until,
-    }
+    clips = [asdict(site.clips.info(sha)) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
+    anchor = clips.pop() if lent.anchor else None
+    told = {"lease": lent.lease, "kind": lent.kind, "question": lent.question, "until": lent.until}
+    return {**told, "clips": clips, "anchor": anchor}

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from embodied.database import StoreError, Unavailable
 from embodied.records import RecordError
 from human_ui import people
+from human_ui.clips import ClipError
 from human_ui.desk import Gone
 from human_ui.people import Person
 from human_ui.site import Site
@@ -101,6 +102,10 @@ def protect(app: FastAPI) -> None:
     async def unavailable(request: Request, error: Exception) -> Response:
         # Where on the disk it lies is the owner's business.
         return _sentence(503, "It could not be saved just now; it is kept in this browser and sent again.", retry=5)
+
+    @app.exception_handler(ClipError)
+    async def missing(request: Request, error: Exception) -> Response:
+        return _sentence(404, "A clip of this question is missing. Tell whoever invited you, and go on with the next.")
 
     @app.exception_handler(StoreError)
     async def conflict(request: Request, error: Exception) -> Response:

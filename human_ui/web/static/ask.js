@@ -162,9 +162,13 @@ function waiting() {
 async function undo() {
   let last = history.pop();
   if (!last) {
-    // After a reload the server knows.
+    // After a reload the server knows; a key that is pressed meanwhile is not about what stands here.
+    if (now) now.since = Infinity;
     const [found] = await call("GET", "/api/answers").catch((error) => (say(error.message), []));
-    if (!found) return say("There is no answer to take back.");
+    if (!found) {
+      if (now) now.since = performance.now();
+      return say("There is no answer to take back.");
+    }
     last = { query: await load(found), answer: found.answer, value: found.value };
   }
   if (now) {

@@ -13,7 +13,7 @@ export async function ready(url, about) {
   video.height = about.height;
   await new Promise((resolve, reject) => {
     video.addEventListener("loadeddata", resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error(`This browser cannot play ${about.media}. Open the study in a current Firefox, Chrome or Safari.`)), { once: true });
+    video.addEventListener("error", () => reject(new Error(`This browser cannot play ${about.media_type}. Open the study in a current Firefox, Chrome or Safari.`)), { once: true });
   });
   return video;
 }

@@ -60,7 +60,7 @@ export async function load(lent) {
 async function fetched(about) {
   let response;
   try {
-    response = await fetch(`${base}/clips/${about.sha}`);
+    response = await fetch(`${base}/clips/${about.sha256}`);
   } catch {
     throw new Error("A clip could not be loaded: there is no connection to the study.");
   }

@@ -1,0 +1,48 @@
+"""A real browser that looks at a served study."""
+
+import os
+import shutil
+
+import pytest
+
+from human_ui import people
+from human_ui.site import open_site
+from tests.human_ui.served import Served, make_study
+
+
+@pytest.fixture
+def site(tmp_path):
+    opened = open_site(make_study(tmp_path / "study"))
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture
+def served(site):
+    running = Served(site)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.fail("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=quiet)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, served):
+    """The page of a person who has just followed an invitation."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    opened = context.new_page()
+    opened.goto(f"{served.url}/#{people.invite(served.site.store, 'ann')}")
+    yield opened
+    context.close()
