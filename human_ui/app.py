@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from human_ui import asking
+from human_ui import asking, learning
 from human_ui.guard import protect
 from human_ui.site import Site
 
@@ -21,5 +21,6 @@ def create_app(site: Site, prefix: str = "") -> FastAPI:
     app.state.site = site
     protect(app)
     app.include_router(asking.router)
+    app.include_router(learning.router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     return app
