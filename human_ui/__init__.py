@@ -1,1 +1,1 @@
-"""The preference-query GUI: people look at clips in a browser and say which is better; the store has their answers."""
+"""The preference-query GUI: what people are shown, and what they say about it."""
