@@ -1,4 +1,5 @@
-"""The preference core. Names are loaded when first used: records, episodes, store and contract never load torch.
+"""The preference core. Names are loaded when first used: records, episodes, store, contract and annotators
+never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
 from embodied.feedback import feedback      # two functions share the name of their file
@@ -19,6 +20,7 @@ _NAMES = {
     "importers": "DataError",
     "human_labels": "TIE_RATE tie_threshold",
     "pairs": "read_pairs write_pairs",
+    "annotators": "Crowd Reliability reliabilities",
     "feedback": "Budget Feedback Segments all_pairs stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",
