@@ -26,7 +26,7 @@ _NAMES = {
     "mean_log_ratio",
     "losses": "Loss LossError LossReport PairLoss as_loss bt_ties check_loss hinge logistic pairwise plackett_luce "
     "square",
-    "label_models": "LabelModel as_given smooth unbias",
+    "label_models": "EM LabelModel as_given smooth unbias",
     "fit": "FitReport Objective imitate plus ranking",
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",
