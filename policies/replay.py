@@ -55,15 +55,15 @@ def relabel(
     size, copies = buffer.size(), buffer.n_envs
     order = np.arange(size) if not buffer.full else (buffer.pos + np.arange(size)) % size  # oldest first
     for copy in range(copies):
-        obs, act = buffer.observations[order, copy], unscale(buffer.actions[order, copy])
+        act = unscale(buffer.actions[order, copy])
         begun = np.concatenate([[True], buffer.dones[order[:-1], copy] > 0])
         for first in range(0, size, _ROWS):
             rows = np.arange(first, min(first + _ROWS, size))
             if history == 1:
-                given = reward(obs[rows], act[rows])
+                given = reward(buffer.observations[order[rows], copy], act[rows])
             else:
                 at, mask = _windows(rows, begun, history)
-                given = reward(obs[at], act[at], mask)
+                given = reward(buffer.observations[order[at], copy], act[at], mask)
             buffer.rewards[order[rows], copy] = given
 
 

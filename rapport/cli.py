@@ -131,7 +131,7 @@ class Compare:
     """Copies of the environment side by side, in each run."""
     horizon: int = 0
     """A time limit for environments that have none; 0: their own."""
-    trials: Annotated[int, tyro.conf.arg(metavar="{0,1,2,3}")] = 0
+    trials: Annotated[int, tyro.conf.arg(metavar="{0,2,3}")] = 0
     """Learning rates that are tried for every method alike, on a development seed, before it is compared."""
     workers: int = os.cpu_count() or 1
     """Runs side by side."""

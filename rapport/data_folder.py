@@ -15,7 +15,7 @@ from embodied import database
 from embodied.episodes import Episodes
 from embodied.feedback import Budget, feedback
 from embodied.importers import DataError
-from embodied.records import Answer, Compare, Query, RecordError, Skip, check_value
+from embodied.records import Answer, Compare, Query, RecordError, Skip, check_value, value_to_json
 from embodied.store import Store, StoreError
 
 ANSWERS, EPISODES = "answers.sqlite", "episodes"
@@ -73,9 +73,8 @@ def look(folder: Path) -> Look:
             lengths.append(len(episode))
             terminated += episode.terminated
         answers, queries = store.answers(), store.queries()
-    superseded = {answer.supersedes for answer in answers}
-    standing = [answer for answer in answers if answer.id not in superseded]
-    repeated, agreeing, contradictory = _repeats(standing, {query.id: query for query in queries})
+    standing = _standing(answers)
+    repeated, agreeing, contradictory = _repeats(standing, queries)
     names = dict.fromkeys(answer.annotator for answer in standing)
     return Look(
         len(lengths),
@@ -87,8 +86,13 @@ def look(folder: Path) -> Look:
         repeated,
         agreeing,
         contradictory,
-        tuple(_warnings(standing, queries, contradictory)),
+        tuple(doubts(answers, queries)),
     )
+
+
+def _standing(answers: Sequence[Answer]) -> list[Answer]:
+    superseded = {answer.supersedes for answer in answers}
+    return [answer for answer in answers if answer.id not in superseded]
 
 
 def _budget(answers: Sequence[Answer], queries: Sequence[Query]) -> Budget:
@@ -102,11 +106,12 @@ def _budget(answers: Sequence[Answer], queries: Sequence[Query]) -> Budget:
     return Budget(*(sum(vars(part)[name] for part in parts) for name in vars(Budget())))
 
 
-def _repeats(standing: Sequence[Answer], queries: dict[str, Query]) -> tuple[int, int, tuple[str, ...]]:
+def _repeats(standing: Sequence[Answer], queries: Sequence[Query]) -> tuple[int, int, tuple[str, ...]]:
+    asked = {query.id: query for query in queries}
     said: dict[tuple[object, ...], list[tuple[str, bool]]] = {}
     for answer in standing:
         if isinstance(answer.value, Compare) and answer.value.first != 0.5:
-            cuts = [(s.episode, s.start, s.stop) for s in queries[answer.query].segments]
+            cuts = [(s.episode, s.start, s.stop) for s in asked[answer.query].segments]
             first = (answer.value.first > 0.5) == (cuts[0] <= cuts[1])
             said.setdefault(tuple(sorted(cuts)), []).append((answer.query, first))
     twice = [pair for several in said.values() for pair in combinations(several, 2)]
@@ -115,13 +120,17 @@ def _repeats(standing: Sequence[Answer], queries: dict[str, Query]) -> tuple[int
     return len(twice), sum(a[1] == b[1] for a, b in twice), named
 
 
-def _warnings(standing: Sequence[Answer], queries: Sequence[Query], contradictory: Sequence[str]) -> Iterator[str]:
+def doubts(answers: Sequence[Answer], queries: Sequence[Query]) -> Iterator[str]:
+    """Why little, or the wrong thing, may be learned from these answers, a sentence each."""
+    standing = _standing(answers)
+    _, _, contradictory = _repeats(standing, queries)
     uneven = sum(len({len(segment) for segment in query.segments}) > 1 for query in queries)
     if uneven:
         yield f"{uneven} of {len(queries)} questions compare segments of unequal length: length can pass for preference"
     usable = [answer.value for answer in standing if not isinstance(answer.value, Skip)]
     if len(usable) > 1 and all(value == usable[0] for value in usable):
-        yield f"all {len(usable)} answers are {usable[0]}: nothing can be learned from them but a habit"
+        [(kind, said)] = value_to_json(usable[0]).items()
+        yield f"all {len(usable)} answers are the same ({kind} {said}): nothing can be learned from them but a habit"
     if contradictory:
         few = "; ".join(contradictory[:3]) + ("; ..." if len(contradictory) > 3 else "")
         yield f"{len(contradictory)} pairs were answered both ways ({few}): no reward can agree with both"

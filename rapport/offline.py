@@ -116,7 +116,8 @@ def offline(
         saved = out / CHECKPOINTS
         rng = np.random.default_rng([settings.seed, 1])
         if checkpoint.latest(saved) is None:
-            write_json(out / REWARD, model.fit(told, rng))
+            fitted = {name: value if np.isfinite(value) else None for name, value in model.fit(told, rng).items()}
+            write_json(out / REWARD, fitted)
             checkpoint.save(saved, 0, policy=policy, reward=model)
         done = checkpoint.load(saved, policy=policy, reward=model)
         paid = transitions(episodes, model.reward)

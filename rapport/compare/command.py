@@ -35,6 +35,11 @@ class Row:
     scores: dict[str, list[float]]
     seconds: float
 
+    @property
+    def shares(self) -> bool:
+        """Whether scores are shares of the way from chance to the true reward's, or else returns."""
+        return self.overall.value == self.overall.value
+
 
 def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
     """(trials, cells of the comparison at the first rate). Raises ValueError for a plan without sense."""
@@ -43,8 +48,8 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
             f"{len(options.envs)} environments, {len(options.methods)} methods, {len(options.budgets)} budgets, "
             f"{options.seeds} seeds, {options.workers} workers: give at least one of each."
         )
-    if not 0 <= options.trials <= len(RATES):
-        raise ValueError(f"{options.trials} trials: give 0 to {len(RATES)}.")
+    if options.trials not in (0, *range(2, len(RATES) + 1)):
+        raise ValueError(f"{options.trials} trials: give 0 (nothing is tuned), or 2 to {len(RATES)} to choose between.")
     given = options.steps, options.clip, options.teacher, 0.0, options.sessions, options.copies, options.horizon
     base = Cell("", "", 0, 0, *given)
     cells, trials = [], []
@@ -52,7 +57,7 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
         for method in dict.fromkeys(options.methods):
             budgets = sorted(set(options.budgets)) if method != "true" else [0]
             each = replace(base, env=env, method=method)
-            for rate in RATES[: options.trials] if options.trials > 1 else ():
+            for rate in RATES[: options.trials]:
                 trials.append(replace(each, answers=budgets[-1], seed=DEVELOPMENT, rate=rate, trial=True))
             for answers in budgets:
                 cells += [replace(each, answers=answers, seed=seed) for seed in range(options.seeds)]
@@ -94,18 +99,22 @@ def floors(results: dict[Cell, dict[str, Any]]) -> dict[str, float]:
 
 def rows(results: dict[Cell, dict[str, Any]], floors: Mapping[str, float]) -> list[Row]:
     """Scores are shares of the way from acting at random (0) to training on the true reward (1, the mean over the
-    seeds); without the method `true`, they are returns, and there is no figure over all environments."""
-    true = {env: [r for c, r in results.items() if c.env == env and c.method == "true"] for env in _envs(results)}
+    seeds). Where the method `true` was not run everywhere, or is somewhere no better than chance, they are returns, and
+    there is no figure over all environments."""
+    true = {
+        env: [r["return_after"] for c, r in results.items() if c.env == env and c.method == "true"]
+        for env in _envs(results)
+    }
+    ceilings = {env: _mean(returns) for env, returns in true.items() if returns}
+    shares = all(env in ceilings and ceilings[env] > floors[env] for env in true)
 
     def score(cell: Cell, result: dict[str, Any]) -> float:
-        if not all(true.values()):
-            return float(result["return_after"])
-        ceiling = _mean([r["return_after"] for r in true[cell.env]])
-        return scaled(result["return_after"], floors[cell.env], ceiling)
+        after = float(result["return_after"])
+        return scaled(after, floors[cell.env], ceilings[cell.env]) if shares else after
 
     groups: dict[tuple[str, int], dict[str, dict[int, float]]] = {}
     seconds: dict[tuple[str, int], list[float]] = {}
-    for cell, result in sorted(results.items(), key=lambda item: item[0].seed):
+    for cell, result in results.items():
         key = cell.method, cell.answers
         groups.setdefault(key, {}).setdefault(cell.env, {})[cell.seed] = score(cell, result)
         seconds.setdefault(key, []).append(result["seconds"])
@@ -114,14 +123,14 @@ def rows(results: dict[Cell, dict[str, Any]], floors: Mapping[str, float]) -> li
     for (method, answers), by_env in groups.items():
         opponent = first.setdefault(answers, by_env)
         against = None
-        if opponent is not by_env and all(true.values()):
+        if opponent is not by_env and shares:
             gaps = [
                 [x - opponent[e][s] for s, x in by_env[e].items() if s in opponent[e]] for e in by_env if e in opponent
             ]
             against = paired_difference([row for row in gaps if row])
         scores = {env: list(by_seed.values()) for env, by_seed in by_env.items()}
         each = {env: iqm_interval([values]) for env, values in scores.items()}
-        overall = iqm_interval(list(scores.values())) if all(true.values()) else Interval(*[float("nan")] * 3)
+        overall = iqm_interval(list(scores.values())) if shares else Interval(*[float("nan")] * 3)
         found.append(Row(method, answers, each, overall, against, scores, _mean(seconds[method, answers])))
     return found
 
@@ -140,7 +149,7 @@ def markdown(found: list[Row], envs: list[str]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in found:
         against = "" if row.against_first is None else str(row.against_first)
-        overall = "" if row.overall.value != row.overall.value else str(row.overall)
+        overall = str(row.overall) if row.shares else ""
         cells = [str(row.each[env]) if env in row.each else "" for env in envs]
         parts = [row.method, str(row.answers), *cells, overall, against, f"{row.seconds:.0f}"]
         lines.append(f"| {' | '.join(parts)} |")

@@ -41,7 +41,7 @@ def write_report(
         section("What was tried to tune each method", _trials(trials)),
         section("Settings and versions", _settings(options)),
     ]
-    if any(row.method == "true" for row in found):  # returns of different environments are not drawn on one axis
+    if all(row.shares for row in found):  # returns of different environments are not drawn on one axis
         parts.insert(4, section("The figure", figure(svg(_figure(found, envs), "Scores of all methods"), _CAPTION)))
     target = options.out / "report.html"
     try:
@@ -58,10 +58,11 @@ _CAPTION = (
 
 
 def _lead(found: list[Row]) -> str:
-    if any(row.method == "true" for row in found):
+    if all(row.shares for row in found):
         return (
             "Scores are shares of the way from acting at random (0) to training on the true reward (1), with the "
-            "same seeds for every method. Interquartile means, 95 % bootstrap intervals."
+            "same seeds for every method. Interquartile means, 95 % bootstrap intervals over the seeds; 0 and 1 are "
+            "taken as known."
         )
     return "Scores are true returns, with the same seeds for every method. Interquartile means, 95 % intervals."
 
@@ -73,7 +74,7 @@ def _table(found: list[Row], envs: list[str]) -> str:
             escape(row.method),
             str(row.answers),
             *(str(row.each[env]) if env in row.each else "" for env in envs),
-            "" if np.isnan(row.overall.value) else str(row.overall),
+            str(row.overall) if row.shares else "",
             "" if row.against_first is None else str(row.against_first),
             f"{row.seconds:.0f}",
         ]

@@ -76,11 +76,18 @@ def off_line(options: Train, data: Path) -> int:
             OfflineSettings(seed=options.seed, steps=options.steps, low=options.bounds[0], high=options.bounds[1]),
             progress=lambda done: bar.update(done - bar.n),
         )
+    counted, agreement = learned.result["data"], learned.result["reward"]["agreement"]
+    for warning in counted["warnings"]:
+        say(f"Note: {warning}")
     if options.json:
         print(json.dumps(learned.result))
         return 0
-    counted, agreement = learned.result["data"], learned.result["reward"]["agreement"]
-    told = f"{counted['budget']['answered']} answers, with {agreement:.1%} of which the reward agrees"
+    answers = f"{counted['budget']['answered']} answers"
+    told = (
+        f"{answers}, all ties"
+        if agreement is None
+        else f"{answers}; the reward agrees with {agreement:.1%} of the decided"
+    )
     print(f"\n{counted['episodes']} episodes, {told}")
     print(f"reward and policy in {out}, {options.steps} steps of implicit Q-learning")
     return 0

@@ -196,6 +196,8 @@ def returns(act: Callable[[Array], Array], world: World, episodes: int, seed: in
     obs, _ = copies.reset(seed=[seed + i for i in range(episodes)])
     total, open_ = np.zeros(episodes), np.ones(episodes, bool)
     for _ in range(world.limit or PATIENCE):
+        if not np.isfinite(obs).all():
+            raise NotFinite(f"an observation of {world.name} is not finite while the policy was looked at; mend it")
         obs, own, terminated, truncated, _ = copies.step(act(np.asarray(obs)))
         if not np.isfinite(own).all():
             raise NotFinite(

@@ -47,6 +47,11 @@ class Method:
                 f"explore {self.explore}, new_critic {self.new_critic}, bonus {self.bonus}, bonus_decay "
                 f"{self.bonus_decay}; give shares in [0,1), and nothing below 0"
             )
+        if self.reward == "transformer" and (self.bonus or self.semi):
+            raise ValueError(
+                f"bonus {self.bonus} and semi {self.semi} with the transformer's reward, which offers neither a spread "
+                "of steps nor crops; leave them out, or take the ensemble"
+            )
 
 
 def ensemble() -> Method:

@@ -71,7 +71,7 @@ def segments(trajectories: Sequence[Trajectory], world: World, where: Array) -> 
 def features(batch: Segments) -> Array:
     """[n,F] of a pair: what both clips show, side by side; the distance between pairs is taken in it."""
     assert isinstance(batch.obs, torch.Tensor)
-    flat: Array = batch.obs.flatten(1).double().numpy()
+    flat: Array = batch.obs.flatten(1).float().numpy()
     return flat
 
 
@@ -153,11 +153,6 @@ def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store
         store.add_answers([answer(teacher, query, settings.teacher) for query in batch])
 
     return ask
-
-
-def lengths_differ(store: Store) -> bool:
-    """Whether some question's two clips are not equally long, which by itself tells them apart."""
-    return any(len(q.segments[0]) != len(q.segments[1]) for q in store.queries())
 
 
 def unlabelled(actor: Actor, world: World, settings: Settings) -> Unlabelled:

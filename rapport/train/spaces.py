@@ -86,6 +86,7 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
         ) from error
     try:
         _check_spaces(name, env)
+        _check_flat(name, env, seed)
     finally:
         env.close()
     env = make()
@@ -119,6 +120,22 @@ def _check_spaces(name: str, env: gymnasium.Env[Any, Any]) -> None:
         raise SpaceError(f"{name}'s actions are {acts}, and an agent counts choices from 0; wrap it so that they do")
     elif not isinstance(acts, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         raise SpaceError(f"{name}'s actions are {acts}; wrap it so that they are a Box, Discrete or MultiDiscrete")
+    elif len(acts.shape or ()) > 1:
+        raise SpaceError(f"{name}'s actions are {acts}; wrap it so that its choices are one vector")
+
+
+def _check_flat(name: str, env: gymnasium.Env[Any, Any], seed: int) -> None:
+    """What is to be flattened has to be what its space says."""
+    if _fits(env.observation_space):
+        return
+    obs, _ = env.reset(seed=seed)
+    try:
+        spaces.flatten(env.observation_space, obs)
+    except (LookupError, TypeError, ValueError, AssertionError) as error:
+        raise SpaceError(
+            f"{name}'s first observation, {obs!r:.80}, is not in its space, {env.observation_space} "
+            f"({type(error).__name__}: {error}); make them agree"
+        ) from error
 
 
 def _check_end(name: str, env: gymnasium.Env[Any, Any], seed: int) -> None:
@@ -140,6 +157,8 @@ def _builder(name: str, kwargs: Mapping[str, Any]) -> Callable[[], gymnasium.Env
         found = _import(module)
         if hasattr(found, attribute):
             return lambda: getattr(found, attribute)(**kwargs)
+        if attribute in gymnasium.registry:  # registered by the module, as in Gymnasium's own module:id
+            return lambda: gymnasium.make(attribute, **kwargs)
         raise SpaceError(f"{module} has no {attribute}; name a class or a function that makes the environment")
     if name.startswith(("Fetch", "Hand", "Adroit", "Franka", "PointMaze", "AntMaze")):
         try:

@@ -23,9 +23,10 @@ from embodied.rewards.learning import StepReward
 from embodied.rewards.semi import SemiSupervised
 from embodied.rewards.transformer import PreferenceTransformer
 from embodied.store import Store
+from rapport.data_folder import doubts
 from rapport.run import machine, read_json, run_folder, write_json
 from rapport.train.learner import EVALUATION, Actor, Learner, returns
-from rapport.train.questions import lengths_differ, proposer, simulated, unlabelled
+from rapport.train.questions import proposer, simulated, unlabelled
 from rapport.train.settings import Settings
 from rapport.train.spaces import World, world
 
@@ -68,6 +69,10 @@ def train(
     Raises SpaceError, UnfitEnvironment, RunError, ValueError for settings that cannot work, NotFinite when numbers turn
     bad in the middle: the last round is then on disk, and the same call goes on from it.
     """
+    if reward and loss:
+        raise ValueError("a reward network of your own learns by its own loss; give it the loss, or leave one out")
+    if actor and sb3:
+        raise ValueError(f"an actor of your own makes no use of {', '.join(sb3)}; leave that or the actor out")
     torch.set_num_threads(1)  # networks this small are slower on two
     doing("trying the environment")
     place = world(settings.env, settings.env_kwargs, settings.horizon, settings.seed)
@@ -189,7 +194,9 @@ def _reward(
     if settings.method.reward == "transformer":
         if place.frames:
             raise ValueError(f"{settings.env} shows frames, and the transformer reads vectors; take another method")
-        return PreferenceTransformer(size, acts, seed=seed, loss=loss, history=max(2, min(20, settings.clip)))
+        members = 1 if settings.method.select in ("uniform", "k-centre", "entropy") else 3  # one alone never disagrees
+        history = max(2, min(20, settings.clip))
+        return PreferenceTransformer(size, acts, members=members, seed=seed, loss=loss, history=history)
     network: StepReward
     if place.frames:
         height, width, colours = place.observations.shape
@@ -218,12 +225,7 @@ def _fit_for(settings: Settings, network: Any) -> Any:
 
 
 def _warnings(settings: Settings, place: World, store: Store, resumed: Sequence[int]) -> list[str]:
-    found = list(place.checked.warnings)
-    if lengths_differ(store):
-        found.append(
-            "Some questions compare clips of different lengths, because episodes end early. Length by itself then "
-            "tells them apart, and a reward may learn to end episodes, or never to."
-        )
+    found = [*place.checked.warnings, *doubts(store.answers(), store.queries())]
     if not place.checked.exact:
         missing = ", ".join(place.checked.missing) or "something that no attribute shows"
         rounds = ", ".join(map(str, resumed))

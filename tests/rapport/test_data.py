@@ -137,7 +137,7 @@ def test_inspect_counts_the_budget_and_the_agreement_of_repeats(tmp_path: Path) 
         said("5", "xz", Skip(), "bob"),
     )
     seen = look(folder)
-    assert vars(seen.budget) == dict(asked=3, answered=4, skipped=1, ties=1, duplicates=0, revised=0)
+    assert vars(seen.budget) == dict(asked=3, answered=4, skipped=1, ties=1, duplicates=0, revised=0, repeated=1)
     assert (seen.repeated, seen.agreeing, seen.contradictory) == (3, 1, ("xy and yx",))
     assert seen.annotators == {"ann": 3, "bob": 2}
     _, text, _ = rapport("data", "inspect", folder)
@@ -150,7 +150,7 @@ def test_inspect_warns_of_lengths_that_differ_and_of_answers_that_do_not(tmp_pat
     folder = study(tmp_path, said("1", "xy", Compare(1.0)), said("2", "xz", Compare(1.0)), uneven=True)
     one, two = look(folder).warnings
     assert one.startswith("1 of 3 questions compare segments of unequal length")
-    assert two.startswith("all 2 answers are Compare(first=1.0)")
+    assert two.startswith("all 2 answers are the same (compare 1.0)")
 
 
 def test_validate_lists_all_that_is_wrong(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_the_reward_follows_the_answers_and_the_recorded_one_is_only_compared(tm
     assert result["reward"]["agreement"] == 1
     assert result["reward"]["rank_correlation_with_recorded"] == pytest.approx(1)
     assert result["data"]["budget"]["answered"] == 5
-    assert "all 5 answers are Compare(first=0.0)" in result["data"]["warnings"][0]
+    assert "all 5 answers are the same (compare 0.0)" in result["data"]["warnings"][0]
     assert json.loads((tmp_path / "out" / "result.json").read_text()).keys() == result.keys()
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_be_learned_from_is_told_and_leaves_no_run(tmp_path: Path) -
     for folder, said in (
         (tmp_path / "empty", "holds 1 episodes and 0 answers: there is nothing to learn a reward from"),
         (make(tmp_path / "skips", value=Skip()), "All 5 answers in .* are skips"),
-        (make(tmp_path / "wide", scale=3.0), r"outside \[-1.0, 1.0\]: set low and high to the bounds"),
+        (make(tmp_path / "wide", scale=3.0), r"outside \[-1.0, 1.0\]: set the bounds \(--bounds LOW HIGH\)"),
         (tmp_path / "gone", "is no data folder"),
     ):
         with pytest.raises(ValueError, match=said):

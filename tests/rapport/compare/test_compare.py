@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rapport.cli import Compare
@@ -47,6 +48,23 @@ def test_scores_are_shares_of_the_true_rewards_return_and_paired_by_seed():
     assert found["surf"].against_first.value == pytest.approx(0.1)
     del results[replace(CELL, env="E", method="surf", seed=0)]
     assert {row.method: row for row in rows(results, {"E": -10.0})}["surf"].against_first.value == pytest.approx(0.1)
+
+
+def test_a_failed_first_seed_does_not_change_who_is_first():
+    results = {}
+    for method in ("pebble", "surf", "true"):
+        results |= {replace(CELL, env="E", method=method, seed=seed): result(CELL, 1.0) for seed in range(3)}
+    del results[replace(CELL, env="E", method="pebble", seed=0)]
+    assert [row.method for row in rows(results, {"E": 0.0})] == ["pebble", "surf", "true"]
+
+
+def test_where_the_true_reward_taught_nothing_scores_are_returns():
+    true, one = (replace(CELL, env="E", method=m) for m in ("true", "pebble"))
+    results = {replace(true, answers=0): result(true, -10.0), one: result(one, -4.0)}
+    found = {row.method: row for row in rows(results, {"E": -10.0})}
+    assert (
+        found["pebble"].scores == {"E": [-4.0]} and not found["pebble"].shares and np.isnan(found["true"].overall.value)
+    )
 
 
 def test_the_best_rate_is_chosen_and_ties_go_to_the_first():

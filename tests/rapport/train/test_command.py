@@ -25,14 +25,14 @@ def test_a_run_prints_json_last_and_writes_a_report(tmp_path, capsys):
     assert json.loads(told.out.splitlines()[-1]) == first and "is finished" in told.err
 
 
-def data_folder(folder):
+def data_folder(folder, said=lambda i: i % 2):
     rng, episodes = np.random.default_rng(0), Episodes(folder / "episodes")
     made = [Episode(f"e{i}", rng.normal(size=(20, 2)), rng.uniform(-1, 1, (20, 1))) for i in range(6)]
     episodes.save(made)
     with Store(folder / "answers.sqlite", episodes) as store:
         queries = [Query(f"q{i}", (cut(made[i], 0, 10), cut(made[5 - i], 5, 15))) for i in range(3)]
         store.add_queries(queries)
-        store.add_answers([Answer(f"a{i}", q.id, "me", "person", Compare(i % 2)) for i, q in enumerate(queries)])
+        store.add_answers([Answer(f"a{i}", q.id, "me", "person", Compare(said(i))) for i, q in enumerate(queries)])
 
 
 def test_off_line_from_a_data_folder(tmp_path, capsys):
@@ -40,6 +40,16 @@ def test_off_line_from_a_data_folder(tmp_path, capsys):
     assert main(["train", "--data", str(tmp_path / "data"), "--steps", "20", "--out", str(tmp_path / "out")]) == 0
     assert "6 episodes, 3 answers" in capsys.readouterr().out
     assert (tmp_path / "out" / "result.json").exists()
+
+
+def test_off_line_tells_what_is_wrong_with_the_answers(tmp_path, capsys):
+    data_folder(tmp_path / "data", lambda i: 0.5)
+    call = ["train", "--data", str(tmp_path / "data"), "--steps", "20", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    told = capsys.readouterr()
+    assert "Note: all 3 answers are the same (compare 0.5)" in told.err and "3 answers, all ties" in told.out
+    assert main([*call, "--json"]) == 0
+    assert "NaN" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

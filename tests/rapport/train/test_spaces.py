@@ -51,6 +51,10 @@ def test_a_module_on_the_path_is_found_too():
     assert world("gymnasium.envs.classic_control:PendulumEnv", {"g": 5.0}, 30, 0).limit == 30
 
 
+def test_an_id_after_its_module_is_found_as_gymnasium_finds_it():
+    assert world("gymnasium:CartPole-v1", {}, 0, 0).limit == 500
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -61,6 +65,11 @@ def test_a_module_on_the_path_is_found_too():
         ("Refuses", r"Refuses cannot be made \(RuntimeError: no licence\)"),
         ("Unbounded", "actions are Box.*wrap it so that they are one vector between finite bounds"),
         ("Endless", "Endless has no time limit, and no episode ended in 10000 random steps; give a horizon"),
+        ("Grid", "wrap it so that its choices are one vector"),
+        (
+            "Missing",
+            r"Missing's first observation, \{'at': .* is not in its space, Dict.*KeyError: 'side'.*make them agree",
+        ),
         ("Text", "observations are Sequence.*which have no fixed size"),
     ],
 )

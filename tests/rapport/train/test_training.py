@@ -1,6 +1,7 @@
 """Training runs on small environments: exact resume of every method, the budget, the warnings, bad input."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from embodied.rewards.ensemble import RewardEnsemble
 from policies.sb3 import NotFinite
 from rapport.run import RunError
 from rapport.train import METHODS, Settings, train
+from rapport.train.learner import returns
 from rapport.train.questions import pairs, segments
 from rapport.train.report import write_report
+from rapport.train.spaces import world
 
 OWN = str(Path(__file__).with_name("worlds.py"))
 SMALL = {"batch_size": 8, "learning_starts": 12, "policy_kwargs": {"net_arch": [8]}}
@@ -124,7 +127,7 @@ def test_the_budget_counts_what_was_asked(tmp_path):
 
 def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
     ends = train(settings("Ends", clip=12), tmp_path / "ends", kwargs=SMALL)
-    assert any("different lengths" in warning for warning in ends.result["warnings"])
+    assert any("unequal length" in warning for warning in ends.result["warnings"])
     secret = train(settings("Secret"), tmp_path / "secret", kwargs=SMALL)
     assert not secret.result["exact"] and "wind" in secret.result["warnings"][0]
     for folder in ("ends", "secret"):
@@ -132,11 +135,41 @@ def test_different_lengths_and_an_inexact_environment_are_told(tmp_path):
         assert 'class="note"' in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_answers_that_teach_nothing_are_told(tmp_path):
+    found = train(settings("Flat"), tmp_path, kwargs=SMALL)
+    assert any("all 6 answers are the same (compare 0.5)" in warning for warning in found.result["warnings"])
+
+
+def test_a_transformer_has_members_where_questions_need_their_disagreement(tmp_path):
+    own = replace(settings(answers=4), method=replace(METHODS["transformer"](), select="disagreement"))
+    assert train(own, tmp_path, kwargs=SMALL).reward.members == 3
+    with pytest.raises(ValueError, match="with the transformer's reward"):
+        replace(own.method, bonus=0.1)
+
+
+def test_parts_that_would_not_be_used_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="learns by its own loss"):
+        train(settings(), tmp_path, reward=lambda *sizes: None, loss=lambda better, worse: worse - better)
+    with pytest.raises(ValueError, match="makes no use of kwargs"):
+        train(settings(), tmp_path, actor=lambda world, settings: None, kwargs=SMALL)
+    assert not list(tmp_path.iterdir())
+
+
 def test_numbers_that_turn_bad_in_the_middle_lose_nothing(tmp_path):
     with pytest.raises(NotFinite, match=r"own reward .* nan.*; mend the environment"):
         train(settings("Breaks"), tmp_path, kwargs=SMALL)
     rows = json.loads((tmp_path / "rounds.json").read_text())
     assert rows and (tmp_path / "answers.sqlite").exists()
+
+
+def test_an_observation_that_turns_nan_while_the_policy_is_looked_at_is_a_sentence(tmp_path):
+    with pytest.raises(Stop):
+        train(settings("Blind"), tmp_path, told=stop_at(1), kwargs=SMALL)
+    place = world(settings("Blind").env, {}, 12, 0)
+    blind = sys.modules["user_file_worlds"].Blind
+    blind.dark = True
+    with pytest.raises(NotFinite, match=r"an observation of .*Blind is not finite while the policy was looked at"):
+        returns(lambda obs: np.zeros((2, 1)), place, 2, 0)
 
 
 def test_a_users_own_network_loss_and_algorithm(tmp_path):

@@ -57,10 +57,10 @@ class Frames(Mixed):
 
 
 class Ends(Line):
-    """An episode ends where the point leaves (-1.2, 1.2): clips are not all equally long."""
+    """An episode ends where the point leaves (-.9, .9): clips are not all equally long."""
 
     def over(self):
-        return abs(self.at) > 1.2
+        return abs(self.at) > 0.9
 
 
 class Breaks(Line):
@@ -72,6 +72,15 @@ class Breaks(Line):
     def paid(self):
         Breaks.steps += 1
         return super().paid() if self.mended or Breaks.steps < 250 else np.nan
+
+
+class Blind(Line):
+    """It sees NaN once `dark` is set."""
+
+    dark = False
+
+    def look(self):
+        return super().look() * (np.nan if Blind.dark else 1.0)
 
 
 class Secret(Line):
@@ -86,6 +95,11 @@ class Secret(Line):
         return float(action[0]) + next(self.wind)
 
 
+class Flat(Line):
+    def paid(self):
+        return 0.0
+
+
 class Endless(Line):
     LENGTH = -1
 
@@ -96,6 +110,17 @@ class Unbounded(Line):
 
 class Text(Line):
     observation_space = spaces.Sequence(spaces.Discrete(2))
+
+
+class Missing(Mixed):
+    """It says two things are seen, and shows one."""
+
+    def look(self):
+        return {"at": np.array([[self.at]])}
+
+
+class Grid(Line):
+    action_space = spaces.MultiDiscrete([[2, 2], [3, 3]])
 
 
 class Refuses(Line):
