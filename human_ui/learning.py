@@ -47,7 +47,7 @@ def answers(
 
 @router.get("/queue")
 def queue(request: Request, learner: Learner) -> dict[str, Any]:
-    """How many questions are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
+    """Questions that are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
     store, now = site_of(request).store, time.time()
     with store.read() as connection:
         count = select(func.count()).select_from(OFFER)
