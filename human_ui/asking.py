@@ -157,7 +157,7 @@ def me(request: Request, person: Annotator) -> dict[str, Any]:
         n = connection.execute(
             select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id)
         ).scalar_one()
-    return {"name": person.id, "answers": int(n)}
+    return {"name": person.id, "answers": int(n), "over": site_of(request).over}
 
 
 @router.get("/clips/{sha}")

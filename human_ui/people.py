@@ -53,6 +53,20 @@ def invite(store: Store, id: str, role: str = "annotator") -> str:
     return token
 
 
+def invite_again(store: Store, id: str, role: str = "annotator") -> str:
+    """A new token for a person who is there, or for a new one; the old token and its sessions are dead."""
+    token = secret()
+
+    def work(connection: Connection) -> bool:
+        if not connection.execute(select(PERSON.c.id).where(PERSON.c.id == id)).first():
+            return False
+        connection.execute(update(PERSON).where(PERSON.c.id == id).values(token=digest(token), revoked=False))
+        connection.execute(delete(SESSION).where(SESSION.c.person == id))
+        return True
+
+    return token if store.write(work) else invite(store, id, role)
+
+
 def enter(store: Store, token: str) -> str | None:
     """A session for whoever has this token, or None; what it returns goes into a cookie."""
     session = secret()

@@ -26,6 +26,7 @@ class Site:
     store: Store
     clips: Clips
     public: bool = False
+    over: str = ""  # what people are told once there is nothing more to ask
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _read: tuple[float, Study] | None = None

@@ -33,7 +33,9 @@ class Demo:
     answers: int = 100
     """How many questions may be asked in all."""
     ask: Flag = False
-    """Ask you in this terminal instead of a simulated person; each question is one clip file to look at."""
+    """Ask you, on a page in the browser, instead of a simulated person."""
+    terminal: Flag = False
+    """With --ask: ask in this terminal; each question is one clip file to look at."""
     out: Folder = None
     """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
     json: Flag = False

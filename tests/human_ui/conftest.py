@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from human_ui import people
+from human_ui.server import beside
 from human_ui.site import open_site
-from tests.human_ui.served import Served, make_study
+from tests.human_ui.served import make_study
 
 
 @pytest.fixture
@@ -19,9 +21,9 @@ def site(tmp_path):
 
 @pytest.fixture
 def served(site):
-    running = Served(site)
-    yield running
-    running.stop()
+    """`site` at `url`."""
+    with beside(site) as url:
+        yield SimpleNamespace(site=site, url=url)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,14 @@
 """A study with clips, served as `rapport ask` serves it."""
 
 import os
-import socket
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
-import uvicorn
-from human_ui.clips import encode
 
 from embodied.episodes import Episode, cut
 from embodied.records import Query
 from human_ui import desk
-from human_ui.app import create_app
+from human_ui.clips import encode
 from human_ui.site import TERMS
 
 WIDTH, HEIGHT, FPS = 160, 120, 20
@@ -26,27 +21,6 @@ def clip(number, steps=20, codec="vp9"):
     for t in range(steps):
         frames[t, 40:80, 6 * t : 6 * t + 20] = 250
     return encode(frames, fps=FPS, codec=codec)
-
-
-class Served:
-    """A site on a free port of this machine."""
-
-    def __init__(self, site, prefix=""):
-        self.site = site
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(create_app(site, prefix), "127.0.0.1", self.port, log_level="warning")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-
-    def stop(self):
-        self.server.should_exit = True
-        self.thread.join()
 
 
 def make_study(folder, terms='name = "Cups"\n'):

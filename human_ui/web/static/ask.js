@@ -156,6 +156,7 @@ function waiting() {
   $("answers").replaceChildren();
   $("anchor").hidden = true;
   say(`The next ones come by themselves. Your ${answered} answers are kept.`);
+  call("GET", "/api/me").then((me) => me.over && now === null && say(me.over)).catch(() => {});
   setTimeout(() => now === null && advance(), EVERY);
 }
 
