@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from human_ui import asking, learning
+from human_ui import asking, learning, owning
 from human_ui.guard import protect
 from human_ui.site import Site
 
@@ -22,5 +22,6 @@ def create_app(site: Site, prefix: str = "") -> FastAPI:
     protect(app)
     app.include_router(asking.router)
     app.include_router(learning.router)
+    app.include_router(owning.router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     return app

@@ -22,7 +22,7 @@ from human_ui.people import SESSION_LASTS, Person
 from human_ui.site import Site
 
 router = APIRouter()
-_templates = Jinja2Templates(directory=Path(__file__).parent / "web" / "templates")
+templates = Jinja2Templates(directory=Path(__file__).parent / "web" / "templates")
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_-]+$")]
 IdInPath = Annotated[str, InPath(min_length=1, max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -76,7 +76,7 @@ def page(request: Request) -> Response:
     study = site.study()
     shown = {"study": study, "person": person}
     name = "join.html" if person is None else f"{stage(site, person)}.html"
-    return _templates.TemplateResponse(request, name, shown)
+    return templates.TemplateResponse(request, name, shown)
 
 
 @router.post("/api/session", status_code=204)

@@ -63,7 +63,6 @@ def _with_role(*roles: str) -> Callable[[Request], Person]:
 
 Annotator = Annotated[Person, Depends(_with_role("annotator", "owner"))]
 Learner = Annotated[Person, Depends(_with_role("learner", "owner"))]
-Owner = Annotated[Person, Depends(_with_role("owner"))]
 
 
 class _Rates:

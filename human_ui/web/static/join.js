@@ -6,7 +6,7 @@ const said = document.querySelector("#said");
 async function enter(token) {
   try {
     await call("POST", "/api/session", { token });
-    location.replace(base + "/");
+    location.replace(/\/owner$/.test(location.pathname) ? base + "/owner" : base + "/");
   } catch (error) {
     said.textContent = error.message;
   }
