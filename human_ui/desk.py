@@ -210,6 +210,7 @@ def take(
     Sent again it has the same number. An answer to a lease that has expired is taken, and marked late. Raises Gone for
     a lease of somebody else, StoreError and RecordError for what the store refuses.
     """
+    noticed = _told(told)
 
     def work(connection: Connection) -> int:
         row = connection.execute(select(LEASE).where(LEASE.c.id == lease, LEASE.c.person == person)).first()
@@ -223,7 +224,7 @@ def take(
         connection.execute(update(LEASE).where(LEASE.c.id == lease).values(state="answered"))
         if not connection.execute(select(DETAIL.c.answer).where(DETAIL.c.answer == answer)).first():
             late = row.state in ("expired", "returned")
-            connection.execute(insert(DETAIL).values(answer=answer, lease=lease, late=late, told=_told(told)))
+            connection.execute(insert(DETAIL).values(answer=answer, lease=lease, late=late, told=noticed))
         return seq
 
     return store.write(work)

@@ -119,9 +119,9 @@ async def _refused(request: Request, rates: _Rates) -> Response | None:
     method = request.method
     if method not in A_MINUTE:
         return None
-    length = request.headers.get("content-length", "")
+    length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
     if not length.isdecimal() or int(length) > MAX_BODY:
-        # Without a length nobody knows when it ends.
+        # What comes in pieces has no known end.
         return _sentence(413, f"What was sent has {length or 'no known'} bytes; send at most {MAX_BODY}.")
     bearer = "authorization" in request.headers
     if not bearer and request.headers.get("x-rapport") != "1":
