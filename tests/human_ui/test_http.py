@@ -16,11 +16,9 @@ from tests.human_ui.served import ask, make_study
 OURS = {"X-Rapport": "1"}
 
 
-def client(site, token=None, **kwargs):
+def client(site, token=None):
     """A browser of somebody who has entered with this token, or of nobody."""
-    made = TestClient(
-        create_app(site), base_url="http://testserver", headers=OURS, raise_server_exceptions=False, **kwargs
-    )
+    made = TestClient(create_app(site), headers=OURS, raise_server_exceptions=False)
     if token is not None:
         assert made.post("/api/session", json={"token": token}).status_code == 204
     return made
@@ -147,9 +145,9 @@ def test_clips_are_for_those_who_were_given_them_and_in_ranges(site, ann):
 
 
 def test_nothing_tells_who_made_a_clip(site, ann):
-    ask(site, 1, prefix="policy-seven-")
+    ask(site, 1, prefix="agent-seven-")
     told = ann.post("/api/leases", json={"n": 1})
-    assert "policy" not in told.text and "policy" not in json.dumps(dict(told.headers))
+    assert "seven" not in told.text and "seven" not in json.dumps(dict(told.headers))
 
 
 def test_words_of_others_are_never_code(tmp_path):
