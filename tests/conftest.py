@@ -1,7 +1,8 @@
 """For every test: one thread, since the networks are small; laws are tried on the same examples each time, untimed.
-Stores are tried in SQLite and on a real PostgreSQL server, which the tests start."""
+Stores are tried in SQLite and on a real PostgreSQL server, which the tests start; pages in a real browser."""
 
 import os
+import shutil
 import tempfile
 import uuid
 
@@ -35,3 +36,17 @@ def place(request, tmp_path):
     name = f"test_{uuid.uuid4().hex}"
     server.psql(f"CREATE DATABASE {name};")
     return server.get_uri(name)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.fail("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=quiet)
+        yield running
+        running.close()

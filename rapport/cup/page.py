@@ -29,8 +29,11 @@ rest = 0
 
 
 @contextmanager
-def asker(store: Store, folder: Path, quiet: Callable[[], object], port: int = 0) -> Iterator[Ask]:
-    """Serves the page while the run lasts. `quiet` clears the progress bar before something is said.
+def asker(
+    store: Store, folder: Path, quiet: Callable[[], object], show: Callable[[str], object] = webbrowser.open
+) -> Iterator[Ask]:
+    """Serves the page while the run lasts. `quiet` clears the progress bar before something is said; `show` is given
+    the page's link.
 
     Every answer is on disk before the page says so; whoever stops the run goes on later with the same command.
     """
@@ -40,11 +43,11 @@ def asker(store: Store, folder: Path, quiet: Callable[[], object], port: int = 0
     site = Site(folder, store, Clips(folder / "clips"))
     site.study()
     token = people.invite_again(store, ANNOTATOR)
-    with beside(site, port) as url:
+    with beside(site) as url:
         link = f"{url}/#{token}"
         quiet()
         print(f"\nAnswer here: {link}", flush=True)
-        webbrowser.open(link)
+        show(link)
 
         def ask(batch: Sequence[Query]) -> None:
             quiet()

@@ -1,7 +1,5 @@
 """A real browser that looks at a served study."""
 
-import os
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -24,20 +22,6 @@ def served(site):
     """`site` at `url`."""
     with beside(site) as url:
         yield SimpleNamespace(site=site, url=url)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.fail("no Chromium: apt-get install chromium, or name one in the environment variable CHROMIUM")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=quiet)
-        yield running
-        running.close()
 
 
 @pytest.fixture
