@@ -1,14 +1,18 @@
 """Leases and answers, in SQLite and PostgreSQL: all exactly once, sides kept, nothing lost that is late or twice."""
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import human_ui
 from embodied.episodes import Episode, Episodes, cut
 from embodied.records import Compare, Query, Rank, Rate, RecordError, Skip
 from embodied.store import Store, StoreError
@@ -226,3 +230,8 @@ def test_what_was_said_of_what_was_shown_comes_back(shown, order):
     for value in (Rank(tuple(order)), Rate((1.0, 2.0, 3.0, 4.0)), Skip("x")):
         assert desk.as_shown(desk.in_order(value, shown), shown) == value
     assert desk.in_order(Compare(0.9), (1, 0)).first == pytest.approx(0.1)
+
+
+def test_the_gui_loads_no_torch():
+    code = "import rapport.ask, rapport.cli, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(human_ui.__file__).parents[1])
