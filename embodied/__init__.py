@@ -1,4 +1,5 @@
-"""The preference core. Names are loaded when first used: records, episodes, store and contract never load torch.
+"""The preference core. Names are loaded when first used: records, episodes, store, contract and annotators
+never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
 from embodied.feedback import feedback      # two functions share the name of their file
@@ -19,12 +20,13 @@ _NAMES = {
     "importers": "DataError",
     "human_labels": "TIE_RATE tie_threshold",
     "pairs": "read_pairs write_pairs",
+    "annotators": "Crowd Reliability reliabilities",
     "feedback": "Budget Feedback Segments all_pairs stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",
     "losses": "Loss LossError LossReport PairLoss as_loss bt_ties check_loss hinge logistic pairwise plackett_luce "
     "square",
-    "label_models": "LabelModel as_given smooth unbias",
+    "label_models": "EM LabelModel as_given smooth unbias",
     "fit": "FitReport Objective imitate plus ranking",
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",

@@ -1,4 +1,4 @@
-"""The SQLite file behind the store: its tables, how it comes to be, and how a damaged or newer one is refused."""
+"""The store's tables, and the SQLite file with them: how it comes to be, and how a damaged or newer one is refused."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    select,
+    update,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -30,7 +32,7 @@ from sqlalchemy.pool import StaticPool
 from embodied import atomic
 from embodied.records import MAX_NAME, Answer, Query, value_from_json, value_to_json
 
-VERSION = 1
+VERSION = 2
 WAIT = 30.0  # seconds to wait for another process that writes
 _MEND = "choose another path, or put back a copy"
 
@@ -70,11 +72,16 @@ ANSWER = Table(
     _text("value"),  # JSON, of records.value_to_json
     _name("supersedes"),
 )
+ERASED = Table("erased", TABLES, _number("seq", key=True))  # numbers of answers that a person had erased
 CURSOR = Table("cursor", TABLES, _name("consumer", key=True), _number("step", key=True), _number("upto"))
 
 
 class StoreError(ValueError):
     """What the store refuses, or cannot do; the sentence names the file or the id, and the mend."""
+
+
+class Unavailable(StoreError):
+    """The store could not be read or written just now, for no fault of what was sent: send the same again later."""
 
 
 def query_row(query: Query) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def _problem(connection: sqlite3.Connection) -> str:
         return f"is a database, but not a store: no version in a table 'meta'; {_MEND}"
     if int(row[0]) > VERSION:
         return f"has schema version {row[0]}, this program reads up to {VERSION}; update the program"
-    missing = sorted(set(TABLES.tables) - names)
+    missing = sorted(set(TABLES.tables) - names - (set() if int(row[0]) == VERSION else {ERASED.name}))
     return f"is a store without the table {missing[0]!r}; {_MEND}" if missing else ""
 
 
@@ -172,20 +179,29 @@ def connect(path: Path) -> Engine:
     return engine
 
 
-def explain(error: DBAPIError, path: Path) -> str:
+def upgrade(engine: Engine, path: Path) -> None:
+    """From an older version: it gets the tables that it lacks, and this version."""
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        found = select(META.c.value).where(META.c.name == "version")
+        if int(connection.execute(found).scalar_one()) < VERSION:
+            TABLES.create_all(connection)
+            connection.execute(update(META).where(META.c.name == "version").values(value=str(VERSION)))
+
+
+def explain(error: DBAPIError, name: str) -> str:
     """The sentence for what the database could not do."""
-    name = getattr(error.orig, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+    code = getattr(error.orig, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
         return (
-            f"{path} cannot be written: the disk is full or a limit on its size is reached ({error.orig}); "
+            f"{name} cannot be written: the disk is full or a limit on its size is reached ({error.orig}); "
             "free some space or raise the limit, then send the same again: all that was acknowledged is there"
         )
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return (
-            f"{path} was held by another program for {WAIT:.0f} s ({error.orig}); close that, then send the same again"
+            f"{name} was held by another program for {WAIT:.0f} s ({error.orig}); close that, then send the same again"
         )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"{path} cannot be written ({error.orig}); make the file and its folder writable"
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return f"{path} is damaged ({error.orig}); put back a copy"
-    return f"{path}: {error.orig}; nothing was written"
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"{name} cannot be written ({error.orig}); make the file and its folder writable"
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return f"{name} is damaged ({error.orig}); put back a copy"
+    return f"{name}: {error.orig}; nothing was written"

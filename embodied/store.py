@@ -1,4 +1,4 @@
-"""The durable log of a study: queries, answers (append only) and who has read how far, in one SQLite file.
+"""The durable log of a study: queries, answers (append only) and who has read how far, in SQLite or PostgreSQL.
 
 One thread writes, and commits together what waits together; any thread and any process may read. An answer is on disk
 before `add_answers` returns. Answers get strictly increasing sequence numbers, so `answers(after, upto)` is the same
@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, func, insert, select
+from sqlalchemy import URL, Connection, Engine, Row, Table, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from embodied import atomic, database
-from embodied.database import ANSWER, CURSOR, QUERY, StoreError, answer_from, answer_row, query_row
+from embodied import atomic, database, postgres
+from embodied.database import ANSWER, CURSOR, ERASED, QUERY, StoreError, Unavailable, answer_from, answer_row, query_row
 from embodied.episodes import Episode, Episodes, cut, same_array
 from embodied.records import Answer, Query, RecordError, Segment, check_name, check_value
 
@@ -36,27 +36,41 @@ _Job = tuple[Callable[[Connection], Any], "Future[Any]"]
 
 
 class Store:
-    """Opens `path`, or makes it. Raises StoreError, and changes nothing, for a file that is not a whole store, or of a
-    newer version. Close it, or use it in `with`; each process opens its own."""
+    """Opens the store at `place`, or makes it: a file, or the URL of a PostgreSQL database (`postgresql://...`).
 
-    def __init__(self, path: Path, episodes: Episodes) -> None:
-        self.path = Path(path).absolute()
+    Raises StoreError, and changes nothing, for what is not a whole store, or of a newer version, or cannot be reached.
+    Close it, or use it in `with`; each process opens its own. `name` is what the place is called in sentences.
+    """
+
+    def __init__(self, place: Path | str, episodes: Episodes) -> None:
+        self.place: Path | URL = postgres.address(place) if postgres.is_address(place) else Path(place).absolute()
+        self.name = str(self.place)  # a URL hides its password
         self.episodes = episodes
         self._pid = os.getpid()
         self._closed = False
         self._lock = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        try:
-            if not self.path.exists():
-                database.create(self.path)
-            database.check(self.path)
-            self._engine = database.connect(self.path)
-            self.last_seq()  # makes the log beside the file
-            atomic.sync_folder(self.path.parent)
-        except OSError as error:
-            raise StoreError(atomic.explain(error, self.path)) from error
-        self._thread = threading.Thread(target=self._write_all, name=f"writer of {self.path.name}", daemon=True)
+        self._engine = self._open()
+        self._thread = threading.Thread(target=self._write_all, name=f"writer of {self.name}", daemon=True)
         self._thread.start()
+
+    def _open(self) -> Engine:
+        if isinstance(self.place, URL):
+            return postgres.connect(self.place)
+        try:
+            if not self.place.exists():
+                database.create(self.place)
+            database.check(self.place)
+            engine = database.connect(self.place)
+            database.upgrade(engine, self.place)
+            with engine.connect() as connection:
+                _last(connection, ANSWER)  # makes the log beside the file
+            atomic.sync_folder(self.place.parent)
+        except OSError as error:
+            raise StoreError(atomic.explain(error, self.place)) from error
+        except DBAPIError as error:
+            raise StoreError(database.explain(error, self.name)) from error
+        return engine
 
     def add_queries(self, queries: Iterable[Query]) -> None:
         """Durable when it returns; all or none. A query that is there already is left as it is.
@@ -85,16 +99,16 @@ class Store:
                     known[row["id"]] = {**row, "seq": last + len(new) + 1}
                     new.append(known[row["id"]])
                 elif {**row, "seq": known[row["id"]]["seq"]} != known[row["id"]]:
-                    raise StoreError(f"{self.path} has another query of id {row['id']!r}; give the new one its own id")
+                    raise StoreError(f"{self.name} has another query of id {row['id']!r}; give the new one its own id")
             if new:
                 connection.execute(insert(QUERY), new)
 
-        self._write(work)
+        self.write(work)
 
     def queries(self, ids: Iterable[str] | None = None) -> list[Query]:
         """The queries of these ids in their order, or all in the order in which they were added."""
         wanted = None if ids is None else list(ids)
-        with self._read() as connection:
+        with self.read() as connection:
             if wanted is None:
                 found = list(connection.execute(select(QUERY).order_by(QUERY.c.seq)))
             else:
@@ -103,7 +117,7 @@ class Store:
         loaded: dict[str, Episode] = {}
         for id in wanted or ():
             if id not in rows:
-                raise StoreError(f"{self.path} has no query {id!r}; add it first")
+                raise StoreError(f"{self.name} has no query {id!r}; add it first")
         return [self._query(rows[id], loaded) for id in (rows if wanted is None else wanted)]
 
     def add_answers(self, answers: Iterable[Answer]) -> list[int]:
@@ -113,63 +127,40 @@ class Store:
         Raises StoreError for an unknown query, an id that another answer has, or a revision (`supersedes`) of what the
         same annotator did not answer to the same query; RecordError for a value that does not fit the query.
         """
-        answers = [replace(answer, seq=0) for answer in answers]
-
-        def work(connection: Connection) -> list[int]:
-            asked = {row.id: row for row in _rows(connection, QUERY, [answer.query for answer in answers])}
-            wanted = [id for answer in answers for id in (answer.id, answer.supersedes) if id]
-            known = {row.id: answer_from(row) for row in _rows(connection, ANSWER, wanted)}
-            last = _last(connection, ANSWER)
-            new: list[dict[str, Any]] = []
-            for answer in answers:
-                if answer.id in known:
-                    if replace(known[answer.id], seq=0) != answer:
-                        raise StoreError(
-                            f"{self.path} has another answer of id {answer.id!r}; give the new one its own id, "
-                            f"and supersedes={answer.id!r} if it revises that"
-                        )
-                    continue
-                if answer.query not in asked:
-                    raise StoreError(
-                        f"answer {answer.id!r} is to query {answer.query!r}, which {self.path} has not; add that first"
-                    )
-                row = asked[answer.query]
-                check_value(answer, row.kind, len(json.loads(row.segments)))
-                old = known.get(answer.supersedes, answer)
-                if answer.supersedes and (old.id, old.query, old.annotator) != (
-                    answer.supersedes,
-                    answer.query,
-                    answer.annotator,
-                ):
-                    raise StoreError(
-                        f"answer {answer.id!r} supersedes {answer.supersedes!r}, which is no answer of "
-                        f"{answer.annotator!r} to query {answer.query!r}; name the answer that it revises"
-                    )
-                known[answer.id] = replace(answer, seq=last + len(new) + 1)
-                new.append(answer_row(known[answer.id]))
-            if new:
-                connection.execute(insert(ANSWER), new)
-            return [known[answer.id].seq for answer in answers]
-
-        return self._write(work)
+        given = [replace(answer, seq=0) for answer in answers]
+        return self.write(lambda connection: put_answers(connection, self.name, given))
 
     def answers(self, after: int = 0, upto: int | None = None) -> list[Answer]:
         """The answers with after < seq <= upto, in order."""
         wanted = select(ANSWER).where(ANSWER.c.seq > after).order_by(ANSWER.c.seq)
         if upto is not None:
             wanted = wanted.where(ANSWER.c.seq <= upto)
-        with self._read() as connection:
+        with self.read() as connection:
             return [answer_from(row) for row in connection.execute(wanted)]
 
     def last_seq(self) -> int:
         """The greatest sequence number of an answer; 0 if there is none."""
-        with self._read() as connection:
+        with self.read() as connection:
             return _last(connection, ANSWER)
 
     def cursor(self, consumer: str, step: int) -> int | None:
         """Up to which answer this consumer read at this step, or None if it has not been there."""
-        with self._read() as connection:
+        with self.read() as connection:
             return _cursor(connection, consumer, step)
+
+    def erase(self, annotator: str) -> int:
+        """Deletes all that this annotator answered, for good; how many there were. Their numbers stay, and are empty.
+
+        A run that has read them can no longer be replayed: see `erased`.
+        """
+
+        return self.write(lambda connection: erase_answers(connection, annotator))
+
+    def erased(self, upto: int) -> int:
+        """How many answers of seq <= upto were erased."""
+        with self.read() as connection:
+            found = select(func.count()).select_from(ERASED).where(ERASED.c.seq <= upto)
+            return int(connection.execute(found).scalar_one())
 
     def log_cursor(self, consumer: str, step: int, upto: int) -> int:
         """Durable when it returns. Returns what was logged for this step first, now or before: read up to that."""
@@ -190,7 +181,7 @@ class Store:
             connection.execute(insert(CURSOR).values(consumer=consumer, step=step, upto=upto))
             return upto
 
-        return self._write(work)
+        return self.write(work)
 
     def close(self) -> None:
         """What was asked before is written first. May be called twice."""
@@ -224,26 +215,34 @@ class Store:
 
     def _usable(self) -> None:
         if self._closed:
-            raise StoreError(f"{self.path} is closed; open it again")
+            raise StoreError(f"{self.name} is closed; open it again")
         if self._pid != os.getpid():
-            raise StoreError(f"{self.path} was opened by another process; open it in this one")
+            raise StoreError(f"{self.name} was opened by another process; open it in this one")
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         self._usable()
         try:
             with self._engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            raise StoreError(database.explain(error, self.path)) from error
+            raise Unavailable(self._explain(error)) from error
 
-    def _write(self, work: Callable[[Connection], _T]) -> _T:
-        """`work` runs in the writer's transaction. What it refuses it refuses before its first change."""
+    def write(self, work: Callable[[Connection], _T]) -> _T:
+        """`work` runs in the writer's transaction, and is durable when this returns its result.
+
+        What it refuses (StoreError, RecordError) it refuses before its first change: others' work is in the same
+        transaction. It may run twice, if that of another fails.
+        """
         done: Future[_T] = Future()
         with self._lock:
             self._usable()
             self._jobs.put((work, done))
         return done.result()
+
+    def _explain(self, error: DBAPIError) -> str:
+        explain = postgres.explain if isinstance(self.place, URL) else database.explain
+        return explain(error, self.name)
 
     def _write_all(self) -> None:
         running = True
@@ -269,7 +268,7 @@ class Store:
                 for job in jobs:
                     self._commit([job])
                 return
-            results = [StoreError(database.explain(error, self.path)) if isinstance(error, DBAPIError) else error]
+            results = [Unavailable(self._explain(error)) if isinstance(error, DBAPIError) else error]
         for (_, done), result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
                 done.set_exception(result)
@@ -284,9 +283,58 @@ def _rows(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[
 
 
 def _last(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.coalesce(func.max(table.c.seq), 0))).scalar_one())
+    """The greatest number ever given: what was erased keeps its number."""
+    last = int(connection.execute(select(func.coalesce(func.max(table.c.seq), 0))).scalar_one())
+    if table is ANSWER:
+        last = max(last, int(connection.execute(select(func.coalesce(func.max(ERASED.c.seq), 0))).scalar_one()))
+    return last
 
 
 def _cursor(connection: Connection, consumer: str, step: int) -> int | None:
     logged = select(CURSOR.c.upto).where(CURSOR.c.consumer == consumer, CURSOR.c.step == step)
     return connection.execute(logged).scalar_one_or_none()
+
+
+def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) -> list[int]:
+    """`Store.add_answers` within a transaction of `Store.write`; `name`: the store's, for sentences."""
+    asked = {row.id: row for row in _rows(connection, QUERY, [answer.query for answer in answers])}
+    wanted = [id for answer in answers for id in (answer.id, answer.supersedes) if id]
+    known = {row.id: answer_from(row) for row in _rows(connection, ANSWER, wanted)}
+    last = _last(connection, ANSWER)
+    new: list[dict[str, Any]] = []
+    for answer in answers:
+        if answer.id in known:
+            if replace(known[answer.id], seq=0) != answer:
+                raise StoreError(
+                    f"{name} has another answer of id {answer.id!r}; give the new one its own id, "
+                    f"and supersedes={answer.id!r} if it revises that"
+                )
+            continue
+        if answer.query not in asked:
+            raise StoreError(f"answer {answer.id!r} is to query {answer.query!r}, which {name} has not; add that first")
+        row = asked[answer.query]
+        check_value(answer, row.kind, len(json.loads(row.segments)))
+        old = known.get(answer.supersedes, answer)
+        if answer.supersedes and (old.id, old.query, old.annotator) != (
+            answer.supersedes,
+            answer.query,
+            answer.annotator,
+        ):
+            raise StoreError(
+                f"answer {answer.id!r} supersedes {answer.supersedes!r}, which is no answer of "
+                f"{answer.annotator!r} to query {answer.query!r}; name the answer that it revises"
+            )
+        known[answer.id] = replace(answer, seq=last + len(new) + 1)
+        new.append(answer_row(known[answer.id]))
+    if new:
+        connection.execute(insert(ANSWER), new)
+    return [known[answer.id].seq for answer in answers]
+
+
+def erase_answers(connection: Connection, annotator: str) -> int:
+    """`Store.erase` within a transaction of `Store.write`."""
+    gone = list(connection.execute(select(ANSWER.c.seq).where(ANSWER.c.annotator == annotator)).scalars())
+    if gone:
+        connection.execute(insert(ERASED), [{"seq": seq} for seq in gone])
+        connection.execute(delete(ANSWER).where(ANSWER.c.annotator == annotator))
+    return len(gone)

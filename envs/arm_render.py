@@ -59,12 +59,12 @@ def render_frames(clips: Sequence[Clip], *, size: tuple[int, int] = PANEL) -> Ar
 
 
 def write_mp4(frames: Array, path: Path, *, fps: int = round(1 / DT)) -> None:
-    """H.264 that every browser plays, its index at the front. frames: uint8 [T,H,W,3], H and W even."""
+    """H.264 that every browser plays and seeks in, its index at the front. frames: uint8 [T,H,W,3], H and W even."""
     _, height, width, _ = frames.shape
     if height % 2 or width % 2:
         raise ValueError(f"frames are {width} x {height} pixels; H.264 needs both even")
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as out:
-        stream = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast"})
+        stream = out.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "g": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

@@ -33,7 +33,9 @@ class Demo:
     answers: int = 100
     """How many questions may be asked in all."""
     ask: Flag = False
-    """Ask you in this terminal instead of a simulated person; each question is one clip file to look at."""
+    """Ask you, on a page in the browser, instead of a simulated person."""
+    terminal: Flag = False
+    """With --ask: ask in this terminal; each question is one clip file to look at."""
     out: Folder = None
     """The run's folder, in which the same command resumes; by default one under runs/, named by the settings."""
     json: Flag = False
@@ -147,6 +149,33 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """Ask people: a page in the browser, invitations, and the owner's view of how it goes."""
+
+    study: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STUDY")]
+    """The study's folder; a new one gets a study.toml that says what can be set."""
+    invite: tuple[str, ...] = ()
+    """New people, by names of your choice; each gets a link, which is shown once."""
+    revoke: tuple[str, ...] = ()
+    """People whose invitation ends; what they answered stays. Nothing is served then."""
+    erase: tuple[str, ...] = ()
+    """People all of whose answers are erased, for good. Nothing is served then."""
+    port: int = 8000
+    """Where the page is served, on this machine alone; 0: any free port."""
+    store: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """A PostgreSQL database, postgresql://user:password@host/name; by default a file in the folder."""
+    public: Flag = False
+    """People come through a proxy that speaks TLS, under --address."""
+    address: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """With --public: how the proxy is reached, such as https://example.org/study."""
+
+    def __call__(self) -> int:
+        from rapport.ask import command
+
+        return command(self)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
 
@@ -224,6 +253,7 @@ Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Ask, tyro.conf.subcommand("ask")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]

@@ -151,10 +151,8 @@ def problems(folder: Path) -> list[str]:
     try:
         with open_folder(folder) as store:
             answers = store.answers()
-            engine = database.connect(store.path)
-            with engine.connect() as connection:
+            with store.read() as connection:
                 rows = connection.execute(select(database.QUERY).order_by(database.QUERY.c.seq)).all()
-            engine.dispose()
     except StoreError as error:
         return [*found, str(error)]
     kinds = {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from embodied.feedback import Feedback, Segments
 from embodied.fit import Objective, fit, ranking
-from embodied.label_models import LabelModel
+from embodied.label_models import EM, LabelModel
 from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
 from embodied.scores import Return, Scorer
@@ -142,19 +142,25 @@ def refit(
 ) -> dict[str, float]:
     """Train on from the present weights with a fresh Adam, then normalise; reports loss and agreement, ties apart.
 
-    The optimiser is not carried, so weights, normaliser and `rng` are the whole state. Without an objective, the
-    model's loss between its scores and the answers.
+    The optimiser is not carried, so weights, normaliser, the reliabilities of an `EM` label model and `rng` are the
+    whole state. Without an objective, the model's loss between its scores and the answers.
     """
     model.prepare(feedback.segments)
     opt = torch.optim.Adam(model.parameters(), lr=model.rate)
     objective = objective or ranking(model.score, model.loss, model.label_model)
-    report = fit(objective, feedback, opt, steps=model.steps, batch=model.batch, rng=rng)
+    labels, loss = model.label_model, math.nan
+    piece = labels.every if isinstance(labels, EM) else max(model.steps, 1)
+    for start in range(0, max(model.steps, 1), piece):
+        report = fit(objective, feedback, opt, steps=min(piece, model.steps - start), batch=model.batch, rng=rng)
+        loss = report.losses[-1] if report.losses else loss
+        if isinstance(labels, EM):
+            labels.update(model.loss, model.utilities(feedback.segments), feedback)
     model.normalise()
     said = torch.diff(feedback.target).squeeze(-1)
     thought = torch.diff(model.utilities(feedback.segments).mean(0)).squeeze(-1)
     decided = said != 0
     return {
-        "loss": report.losses[-1] if report.losses else math.nan,
+        "loss": loss,
         "agreement": float((said * thought > 0)[decided].float().mean()) if decided.any() else math.nan,
     }
 

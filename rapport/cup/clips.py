@@ -93,6 +93,22 @@ def render_questions(queries: Sequence[Query], folder: Path) -> dict[str, Path]:
     return files
 
 
+def render_segments(queries: Sequence[Query], folder: Path) -> dict[str, list[Path]]:
+    """One clip per segment, as `folder/ID-K.mp4`; query id -> files. One that is there already is left alone."""
+    files = {q.id: [folder / f"{q.id}-{k}.mp4" for k in range(len(q.segments))] for q in queries}
+    jobs = {
+        file.stem: [_clip(segment, "")]
+        for query in queries
+        for file, segment in zip(files[query.id], query.segments, strict=True)
+        if not file.exists()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".drawing-") as scratch:
+        for name, clip in _drawn(jobs, Path(scratch)).items():
+            clip.rename(folder / f"{name}.mp4")
+    return files
+
+
 def _clip(segment: Segment, title: str) -> Clip:
     """All that a picture needs is in the observation."""
     now = decode(segment.obs)

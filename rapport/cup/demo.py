@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from rapport.cup.agent import CupAgent
 from rapport.cup.clips import render_before_after
 from rapport.cup.handover import hand_over
 from rapport.cup.measure import Measured
+from rapport.cup.page import asker as page_asker
 from rapport.cup.people import PEOPLE
-from rapport.cup.terminal import asker, need_clips
+from rapport.cup.terminal import asker as terminal_asker
+from rapport.cup.terminal import need_clips
 from rapport.cup.train import Settings, train
 from rapport.run import machine, read_json, run_folder, write_json
 
@@ -68,7 +71,7 @@ def demo(options: Demo) -> int:
             result = read_json(finished)
             say(f"{folder} finished on {result['finished']}: this is what it found. Another --out makes a new run.")
         else:
-            result = run(settings, folder)
+            result = run(settings, folder, options.terminal)
         if options.clips and not (folder / "clips").exists():
             draw_clips(folder)
         with working("writing the report"):
@@ -89,7 +92,7 @@ def draw_clips(folder: Path) -> None:
         say(f"The clips could not be drawn, and the rest goes on: {str(error).strip().splitlines()[-1]}")
 
 
-def run(settings: Settings, folder: Path) -> dict[str, Any]:
+def run(settings: Settings, folder: Path, terminal: bool = False) -> dict[str, Any]:
     """In a folder opened by `run_folder`: trains what is left, exports the kept policy, writes result.json."""
     clock = Clock(folder / "seconds.json")
     total = sum(r.steps for r in settings.rounds())
@@ -112,10 +115,12 @@ def run(settings: Settings, folder: Path) -> dict[str, Any]:
         clock.save()
         bar.set_postfix_str(f"{row['answers']} answers, wishes {row['wishes']:.0%}, task {row['task']:.0%}")
 
-    ask: Callable[..., Any] | None = None
-    if settings.ask:
-        ask = lambda store: asker(store, folder / "questions", bar.clear)  # noqa: E731
-    with bar:
+    with bar, ExitStack() as page:
+        ask: Callable[..., Any] | None = None
+        if settings.ask and terminal:
+            ask = lambda store: terminal_asker(store, folder / "questions", bar.clear)  # noqa: E731
+        elif settings.ask:
+            ask = lambda store: page.enter_context(page_asker(store, folder / "asked", bar.clear))  # noqa: E731
         trained = train(settings, folder, ask=ask, progress=bar.update, told=told, doing=bar.set_description_str)
     hand_over(folder / "pretrained", trained.agent.pretrained, "none: it imitates a hurried carrier")
     hand_over(folder / "policy", trained.agent.sb3.snapshot(), _reward_sentence(settings, trained.budget))

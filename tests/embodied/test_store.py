@@ -51,9 +51,10 @@ def fill(folder, queries=3):
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, place):
+    """In SQLite, and in PostgreSQL."""
     episodes = make_episodes(tmp_path)
-    with Store(tmp_path / "new" / "folder" / "store.sqlite", episodes) as store:
+    with Store(place, episodes) as store:
         store.add_queries(make_query(episodes, f"q{i}") for i in range(3))
         yield store
 
@@ -189,7 +190,7 @@ def test_the_cursor_log_replays(store):
         store.log_cursor("loop", 2, 4)
     with pytest.raises(StoreError, match="step of cursor 'loop' is -1; give a whole number, 0 or more"):
         store.log_cursor("loop", -1, 0)
-    path, episodes = store.path, store.episodes
+    path, episodes = place_of(store), store.episodes
     store.close()
     with Store(path, episodes) as again:
         assert (again.cursor("loop", 1), again.cursor("other", 0), again.last_seq()) == (3, 2, 3)
@@ -483,7 +484,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(tmp_path):
         Store(tmp_path / "file" / "store.sqlite", episodes)
 
 
-@pytest.mark.parametrize("version", ["2", "10"])
+@pytest.mark.parametrize("version", ["3", "10"])
 def test_a_newer_store_is_refused_and_left_as_it_is(tmp_path, version):
     path, episodes = fill(tmp_path)
     connection = sqlite3.connect(path)
@@ -491,7 +492,58 @@ def test_a_newer_store_is_refused_and_left_as_it_is(tmp_path, version):
     connection.execute("DROP TABLE cursor")
     connection.commit()
     connection.close()
-    refuse(tmp_path, episodes, f"has schema version {version}, this program reads up to 1; update the program")
+    refuse(tmp_path, episodes, f"has schema version {version}, this program reads up to 2; update the program")
+
+
+def test_an_older_store_gets_what_it_lacks(tmp_path):
+    path, episodes = fill(tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = '1' WHERE name = 'version'")
+    connection.execute("DROP TABLE erased")
+    connection.commit()
+    connection.close()
+    with Store(path, episodes) as store:
+        assert store.erase("ann") == 3
+    with Store(path, episodes) as store:
+        assert store.erased(2) == 2 and store.last_seq() == 3 and store.answers() == []
+
+
+def test_what_is_erased_is_gone_and_its_numbers_are_never_given_place_of(store):
+    store.add_answers([say("a0"), say("b0", annotator="bob"), say("a1", "q1")])
+    assert store.log_cursor("loop", 0, 3) == 3
+    assert store.erase("ann") == 2 and store.erase("ann") == 0 and store.erase("nobody") == 0
+    assert [a.id for a in store.answers()] == ["b0"]
+    assert store.last_seq() == 3 and store.erased(1) == 1 and store.erased(3) == 2
+    assert store.add_answers([say("a0", annotator="cleo")]) == [4]
+    assert store.cursor("loop", 0) == 3
+
+
+def test_many_writers_of_one_database_give_every_number_once(store):
+    """Each process has its own writer; here two stores are opened on one place."""
+    with Store(place_of(store), store.episodes) as other:
+
+        def write(which, name):
+            for i in range(40):
+                which.add_answers([say(f"{name}{i}", annotator=name)])
+
+        threads = [threading.Thread(target=write, args=pair) for pair in ((store, "x"), (other, "y"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [a.seq for a in other.answers()] == list(range(1, 81))
+
+
+def place_of(store):
+    """Its place, to be opened once more."""
+    return store.place if isinstance(store.place, Path) else store.place.render_as_string(hide_password=False)
+
+
+def test_a_server_that_is_not_there_is_a_sentence(tmp_path):
+    with pytest.raises(StoreError, match=r"localhost:1/x cannot be reached .*; start the server or mend the address"):
+        Store("postgresql://me:secret@localhost:1/x", make_episodes(tmp_path))
+    with pytest.raises(StoreError, match="is no address of a database; give postgresql://user:password@host/name"):
+        Store("postgresql://me@host:port/x", make_episodes(tmp_path))
 
 
 def test_a_newer_store_whose_version_is_only_in_the_log_beside_it(tmp_path):
@@ -499,14 +551,14 @@ def test_a_newer_store_whose_version_is_only_in_the_log_beside_it(tmp_path):
     code = f"""
 import os, sqlite3
 connection = sqlite3.connect({str(path)!r})
-connection.execute("UPDATE meta SET value = '2' WHERE name = 'version'")
+connection.execute("UPDATE meta SET value = '3' WHERE name = 'version'")
 connection.commit()
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
     assert (tmp_path / "store.sqlite-wal").stat().st_size
     before = path.read_bytes(), (tmp_path / "store.sqlite-wal").read_bytes()
-    with pytest.raises(StoreError, match="has schema version 2"):
+    with pytest.raises(StoreError, match="has schema version 3"):
         Store(path, episodes)
     assert before == (path.read_bytes(), (tmp_path / "store.sqlite-wal").read_bytes())
 

@@ -1,0 +1,141 @@
+"""What stands between the network and the pages: who is asking, from where, how much, how often, and safe headers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from embodied.database import StoreError, Unavailable
+from embodied.records import RecordError
+from human_ui import people
+from human_ui.clips import ClipError
+from human_ui.desk import Gone
+from human_ui.people import Person
+from human_ui.site import Site
+
+COOKIE = "rapport_session"
+MAX_BODY = 64 * 1024  # bytes
+A_MINUTE = {"POST": 120, "PUT": 240, "DELETE": 120}  # writes of one person; of one address while nobody is known
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+def whoever(request: Request) -> Person | None:
+    """Identity comes from the session or the token alone, never from what is sent besides."""
+    site = site_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return people.of_token(site.store, token)
+    session = request.cookies.get(COOKIE)
+    return people.of_session(site.store, session) if session else None
+
+
+def _with_role(*roles: str) -> Callable[[Request], Person]:
+    def person(request: Request) -> Person:
+        found = whoever(request)
+        if found is None:
+            raise HTTPException(401, "You are not signed in any more. Open your invitation link again.")
+        if found.role not in roles:
+            raise HTTPException(403, f"This is for {' and '.join(roles)}s; you are invited as {found.role}.")
+        return found
+
+    return person
+
+
+Annotator = Annotated[Person, Depends(_with_role("annotator", "owner"))]
+Learner = Annotated[Person, Depends(_with_role("learner", "owner"))]
+
+
+class _Rates:
+    """How many writes each one made in the present minute. In memory: a restart forgives."""
+
+    def __init__(self) -> None:
+        self._lock, self._minute, self._count = threading.Lock(), 0, dict[tuple[str, str], int]()
+
+    def too_many(self, who: str, method: str) -> bool:
+        with self._lock:
+            if (minute := int(time.time() // 60)) != self._minute:
+                self._minute, self._count = minute, {}
+            count = self._count[who, method] = self._count.get((who, method), 0) + 1
+        return count > A_MINUTE[method]
+
+
+def protect(app: FastAPI) -> None:
+    """The same for every route: size, origin and rate of writes; headers; errors as one sentence each."""
+    rates = _Rates()
+
+    @app.middleware("http")
+    async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        refused = await _refused(request, rates)
+        response = refused or await call_next(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if not request.url.path.startswith(("/static/", "/clips/")):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.exception_handler(Gone)
+    async def gone(request: Request, error: Exception) -> Response:
+        return _sentence(410, str(error))
+
+    @app.exception_handler(Unavailable)
+    async def unavailable(request: Request, error: Exception) -> Response:
+        # Where on the disk it lies is the owner's business.
+        return _sentence(503, "It could not be saved just now; it is kept in this browser and sent again.", retry=5)
+
+    @app.exception_handler(ClipError)
+    async def missing(request: Request, error: Exception) -> Response:
+        return _sentence(404, "A clip of this question is missing. Tell whoever invited you, and go on with the next.")
+
+    @app.exception_handler(StoreError)
+    async def conflict(request: Request, error: Exception) -> Response:
+        return _sentence(409, str(error))
+
+    @app.exception_handler(RecordError)
+    async def unfit(request: Request, error: Exception) -> Response:
+        return _sentence(422, str(error))
+
+
+async def _refused(request: Request, rates: _Rates) -> Response | None:
+    method = request.method
+    if method not in A_MINUTE:
+        return None
+    length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        # What comes in pieces has no known end.
+        return _sentence(413, f"What was sent has {length or 'no known'} bytes; send at most {MAX_BODY}.")
+    bearer = "authorization" in request.headers
+    if not bearer and request.headers.get("x-rapport") != "1":
+        return _sentence(403, "This came from another page. Open the page of the study itself.")
+    origin = request.headers.get("origin")
+    if origin and not bearer and origin.partition("://")[2] != request.headers.get("host"):
+        return _sentence(403, f"This came from {origin}. Open the page of the study itself.")
+    person = await run_in_threadpool(whoever, request)
+    who = person.id if person else str(request.client.host if request.client else "")
+    if rates.too_many(who, method):
+        return _sentence(429, "That was too much in one minute. It is sent again by itself.", retry=20)
+    return None
+
+
+def _sentence(status: int, sentence: str, retry: int | None = None) -> JSONResponse:
+    headers: dict[str, Any] = {} if retry is None else {"Retry-After": str(retry)}
+    return JSONResponse({"detail": sentence}, status, headers=headers)

@@ -1,0 +1,71 @@
+"""What a learner calls, from another process or machine: answers by number, as they come; new questions; the queue."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import func, select
+
+from embodied.database import ANSWER
+from embodied.records import Answer, value_to_json
+from human_ui import desk
+from human_ui.guard import Learner, site_of
+from human_ui.tables import LEASE, OFFER
+
+router = APIRouter(prefix="/api/learner")
+LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
+LOOK = 0.1  # seconds between looks: several servers may write to one database
+
+
+class Queries(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    queries: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1000)]
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    return {**vars(answer), "value": value_to_json(answer.value)}
+
+
+@router.get("/answers")
+def answers(
+    request: Request,
+    learner: Learner,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    wait: Annotated[float, Query(ge=0, le=LONGEST)] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[dict[str, Any]]:
+    """Answers with a number above `after`, in order: at once if there are any, else as soon as there are, or nothing
+    after `wait` seconds. A reader that asks with the last number it has stored sees each answer exactly once."""
+    store, until = site_of(request).store, time.monotonic() + wait
+    while not (found := store.answers(after)) and time.monotonic() < until:
+        time.sleep(LOOK)
+    return [told(answer) for answer in found[:limit]]
+
+
+@router.get("/queue")
+def queue(request: Request, learner: Learner) -> dict[str, Any]:
+    """Questions that are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
+    store, now = site_of(request).store, time.time()
+    with store.read() as connection:
+        count = select(func.count()).select_from(OFFER)
+        free = connection.execute(count.where(~OFFER.c.withdrawn, OFFER.c.truth == "", OFFER.c.taken < OFFER.c.want))
+        leased = select(func.count()).select_from(LEASE).where(LEASE.c.state == "open", LEASE.c.until >= now)
+        people = select(func.count(func.distinct(LEASE.c.person))).where(LEASE.c.given > now - 300)
+        lately = select(func.count()).select_from(LEASE).where(LEASE.c.state == "answered", LEASE.c.given > now - 60)
+        return {
+            "open": int(free.scalar_one()),
+            "leased": int(connection.execute(leased).scalar_one()),
+            "answers": int(connection.execute(select(func.count()).select_from(ANSWER)).scalar_one()),
+            "people": int(connection.execute(people).scalar_one()),
+            "last_minute": int(connection.execute(lately).scalar_one()),
+            "last_seq": store.last_seq(),
+        }
+
+
+@router.post("/withdraw", status_code=204)
+def withdraw(request: Request, learner: Learner, sent: Queries) -> None:
+    """These are asked no more; what is being looked at may still be answered."""
+    desk.withdraw(site_of(request).store, sent.queries)

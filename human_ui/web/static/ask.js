@@ -1,0 +1,298 @@
+// The page on which people answer: one question at a time, its clips on one clock, every answer on a key.
+import { call } from "./api.js";
+import * as keys from "./keys.js";
+import { Outbox, newId } from "./outbox.js";
+import { Player, speed } from "./player.js";
+import { Queue, load, release } from "./queue.js";
+
+const $ = (id) => document.getElementById(id);
+const settings = $("study").dataset;
+const GUARD = 250; // ms after a new question in which no answer counts
+const EVERY = 4000; // ms between looks for a new question
+
+const outbox = new Outbox((state) => ($("saved").textContent = state), say);
+const queue = new Queue((error) => (error.status === 401 ? location.reload() : say(error.message)));
+const history = []; // {query, answer, value} that can be taken back, oldest first
+let now = null; // what is on the page: {query, player, since, supersedes, picked, note, hidden}
+let answered = 0;
+let since = 0; // answers since the last rest
+
+const SIDES = ["Left", "Right"];
+const ORDINAL = ["First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth"];
+
+function say(sentence) {
+  $("said").textContent = sentence;
+}
+
+// ---- showing
+
+function show(query, supersedes = "", value = null) {
+  const named = query.kind === "compare" ? SIDES : ORDINAL;
+  $("question").textContent = query.question;
+  $("stage").dataset.count = query.clips.length;
+  $("stage").replaceChildren(...query.clips.map((clip, i) => figure(clip, named[i], i)));
+  $("anchor").hidden = !query.anchor;
+  if (query.anchor) $("anchor").replaceChildren(figure(query.anchor, "Compare with this", null));
+  const all = query.anchor ? [...query.clips, query.anchor] : query.clips;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  now = { query, supersedes, since: performance.now(), picked: [], note: "", hidden: 0, player: null };
+  now.player = new Player(all, clock);
+  $("seek").max = now.player.frames - 1;
+  choices(query, value);
+  say(supersedes ? "You are changing an earlier answer." : "");
+  $("noting").hidden = true;
+  $("words").value = "";
+  still ? now.player.seek(0) : now.player.play();
+  now.player.told = { replays: 0, seeks: 0 };
+  queue.fill();
+}
+
+function figure(clip, name, place) {
+  const element = document.createElement("figure");
+  const caption = Object.assign(document.createElement("figcaption"), { textContent: name });
+  clip.video.setAttribute("aria-label", `${name} clip`);
+  element.append(clip.video, caption);
+  if (place !== null) element.dataset.place = place;
+  return element;
+}
+
+function clock(player) {
+  if (player !== now?.player) return;
+  $("seek").value = player.frame;
+  $("frame").textContent = `${player.frame + 1}/${player.frames}`;
+  $("speed").textContent = `${speed()}×`;
+  $("play").dataset.playing = player.playing;
+}
+
+function choices(query, value) {
+  const map = keys.keymap();
+  const button = (name, action, pressed) => {
+    const element = document.createElement("button");
+    element.dataset.action = action;
+    element.setAttribute("aria-pressed", String(pressed));
+    element.append(name, " ", Object.assign(document.createElement("kbd"), { textContent: keys.label(map[action]) }));
+    element.addEventListener("click", (event) => act(action, event));
+    return element;
+  };
+  const skip = settings.skips === "true" ? [button("Can't tell", "skip", value?.skip !== undefined)] : [];
+  if (query.kind === "compare") {
+    const tie = settings.ties === "true" ? [button("About equal", "tie", value?.compare === 0.5)] : [];
+    const [left, right] = [value?.compare > 0.5, value?.compare < 0.5];
+    $("answers").replaceChildren(button("Left better", "first", left), ...tie, button("Right better", "second", right), ...skip);
+  } else {
+    const names = ["first", "second", "third", "fourth", "fifth", "sixth"].slice(0, query.clips.length);
+    const said = document.createElement("p");
+    said.id = "picked";
+    said.className = "quiet";
+    const pick = query.kind === "rank" ? names.map((action, i) => button(ORDINAL[i], action, false)) : [];
+    const rate = query.kind === "rate" ? query.clips.map((_, i) => scale(i)) : [];
+    $("answers").replaceChildren(said, ...pick, ...rate, button("Confirm", "confirm", false), ...skip);
+    now.picked = value?.rank ?? [];
+    picked();
+  }
+}
+
+// One to seven for a clip.
+function scale(place) {
+  const group = document.createElement("fieldset");
+  group.append(Object.assign(document.createElement("legend"), { textContent: ORDINAL[place] }));
+  for (let n = 1; n <= 7; n++) {
+    const label = document.createElement("label");
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: `rate${place}`, value: n });
+    label.append(input, String(n));
+    group.append(label);
+  }
+  return group;
+}
+
+function picked() {
+  const said = document.getElementById("picked");
+  if (now.query.kind === "rate") return void (said.textContent = "1 is bad, 7 is very good.");
+  const order = now.picked.map((i) => ORDINAL[i].toLowerCase());
+  said.textContent = order.length ? `Best to worst: ${order.join(", ")}` : "Pick the best one first, then the next.";
+  for (const element of $("stage").children) {
+    const rank = now.picked.indexOf(Number(element.dataset.place));
+    element.querySelector("figcaption").textContent = ORDINAL[element.dataset.place] + (rank < 0 ? "" : `: ${rank + 1}`);
+  }
+}
+
+// ---- answering
+
+function answer(value, told = {}) {
+  const { query, player, since: shown, supersedes, note, hidden } = now;
+  const at = performance.now();
+  if (at - shown < GUARD) return;
+  const seen = player.seen.map((t) => (t === null ? null : Math.round(t - shown)));
+  const early = at - shown - hidden < 1000 * settings.look;
+  const more = { ms: Math.round(at - shown), hidden: Math.round(hidden), seen, early, speed: speed(), ...player.told, ...told };
+  const id = newId();
+  outbox.put({ id, lease: query.lease, value, told: note ? { ...more, note } : more, supersedes });
+  player.stop();
+  history.push({ query, answer: id, value });
+  if (history.length > 10) release(history.shift().query);
+  if (!supersedes) {
+    answered += 1;
+    since += 1;
+    $("count").textContent = answered;
+  }
+  if (Number(settings.rest) && since >= Number(settings.rest)) return rest("That was a good stretch. Take a break if you like.");
+  advance();
+}
+
+async function advance() {
+  now = null;
+  let next = queue.next();
+  if (!next) {
+    await queue.fill();
+    next = queue.next();
+  }
+  if (next) return show(next);
+  waiting();
+}
+
+function waiting() {
+  $("question").textContent = "There is no question for you just now.";
+  $("stage").replaceChildren();
+  $("answers").replaceChildren();
+  $("anchor").hidden = true;
+  say(`The next ones come by themselves. Your ${answered} answers are kept.`);
+  call("GET", "/api/me").then((me) => me.over && now === null && say(me.over)).catch(() => {});
+  setTimeout(() => now === null && advance(), EVERY);
+}
+
+async function undo() {
+  let last = history.pop();
+  if (!last) {
+    // After a reload the server knows; a key that is pressed meanwhile is not about what stands here.
+    if (now) now.since = Infinity;
+    const [found] = await call("GET", "/api/answers").catch((error) => (say(error.message), []));
+    if (!found) {
+      if (now) now.since = performance.now();
+      return say("There is no answer to take back.");
+    }
+    last = { query: await load(found), answer: found.answer, value: found.value };
+  }
+  if (now) {
+    now.player.stop();
+    if (now.supersedes) release(now.query);
+    else queue.back(now.query);
+  }
+  show(last.query, last.answer, last.value);
+}
+
+async function rest(sentence) {
+  now?.player.stop();
+  if (now && !now.supersedes) release(now.query);
+  now = { resting: true };
+  since = 0;
+  queue.queries.forEach(release);
+  queue.queries = [];
+  queue.known.clear();
+  await call("DELETE", "/api/leases").catch(() => {});
+  $("question").textContent = "A break";
+  $("stage").replaceChildren();
+  $("anchor").hidden = true;
+  say(sentence);
+  const go = Object.assign(document.createElement("button"), { textContent: "Go on" });
+  go.addEventListener("click", advance);
+  $("answers").replaceChildren(go);
+  go.focus();
+}
+
+function pick(place) {
+  if (place >= now.query.clips.length) return;
+  now.picked = now.picked.includes(place) ? now.picked.filter((i) => i !== place) : [...now.picked, place];
+  picked();
+}
+
+function confirm() {
+  const all = [...now.query.clips.keys()];
+  if (now.query.kind === "rank") {
+    const left = all.filter((i) => !now.picked.includes(i));
+    if (left.length > 1) return say(`Pick ${left.length - 1} more.`);
+    return answer({ rank: [...now.picked, ...left] });
+  }
+  const values = all.map((i) => document.querySelector(`input[name=rate${i}]:checked`)?.value);
+  if (values.includes(undefined)) return say("Every clip needs a number.");
+  answer({ rate: values.map(Number) });
+}
+
+function note() {
+  $("noting").hidden = !$("noting").hidden;
+  if (!$("noting").hidden) $("words").focus();
+}
+
+const PLACES = { first: 0, second: 1, third: 2, fourth: 3, fifth: 4, sixth: 5 };
+
+// True where the key meant something here.
+function act(action, event) {
+  if (action === "help") return (help(), true);
+  if (action === "undo") return (undo(), true);
+  if (!now || now.resting) return false;
+  const { query, player } = now;
+  const half = Math.round(player.fps / 2);
+  const strong = event?.shiftKey ? { strong: true } : {};
+  const acts = {
+    play: () => player.toggle(),
+    back: () => player.seek(player.frame - 1),
+    on: () => player.seek(player.frame + 1),
+    rewind: () => player.seek(player.frame - half),
+    forward: () => player.seek(player.frame + half),
+    again: () => player.again(),
+    slower: () => player.faster(-1),
+    faster: () => player.faster(1),
+    usual: () => player.rate(1),
+    note,
+    rest: () => rest("What you held went back. Come back whenever you like."),
+    skip: () => settings.skips === "true" && answer({ skip: "" }),
+    ...(query.kind === "compare"
+      ? {
+          first: () => answer({ compare: 1 }, strong),
+          second: () => answer({ compare: 0 }, strong),
+          tie: () => settings.ties === "true" && answer({ compare: 0.5 }),
+        }
+      : { confirm, ...(query.kind === "rank" ? Object.fromEntries(Object.keys(PLACES).map((name) => [name, () => pick(PLACES[name])])) : {}) }),
+  };
+  if (!acts[action]) return false;
+  acts[action]();
+  return true;
+}
+
+// ---- the page
+
+const help = keys.dialog($("keys"), () => now?.query && choices(now.query, null));
+keys.listen(act);
+$("help").addEventListener("click", help);
+for (const id of ["play", "again", "slower", "faster", "undo", "note", "rest"]) {
+  $(id).addEventListener("click", (event) => act(id, event));
+}
+$("seek").addEventListener("input", () => now?.player?.seek(Number($("seek").value)));
+$("noting").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (now) now.note = $("words").value.trim();
+  $("noting").hidden = true;
+  say(now?.note ? "The note goes with your answer." : "");
+});
+$("words").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.ctrlKey) $("noting").requestSubmit();
+  if (event.key === "Escape") $("noting").hidden = true;
+});
+let away = null;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    away = performance.now();
+    now?.player?.stop();
+  } else if (away !== null && now) now.hidden += performance.now() - away;
+});
+let input = 0;
+for (const kind of ["keydown", "pointerdown", "pointermove"]) addEventListener(kind, () => (input = performance.now()), { passive: true });
+// Whoever still looks keeps what they hold.
+setInterval(() => {
+  if (!document.hidden && now?.query && performance.now() - input < 30_000) call("POST", "/api/leases/renew").catch(() => {});
+}, 20_000);
+
+call("GET", "/api/me").then((me) => {
+  answered = me.answers;
+  $("count").textContent = answered;
+}).catch(() => {});
+advance();

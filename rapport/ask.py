@@ -1,0 +1,74 @@
+"""`rapport ask`: serves a study, and looks after the people in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from embodied.database import StoreError
+from human_ui import people
+from human_ui.server import LOOPBACK, config, listen
+from human_ui.site import TERMS, Site, open_site
+from human_ui.study import Study
+from rapport.console import say
+
+if TYPE_CHECKING:
+    from rapport.cli import Ask
+
+OWNER = "owner"
+
+
+def command(options: Ask) -> int:
+    if not (options.study / TERMS).exists():
+        options.study.mkdir(parents=True, exist_ok=True)
+        (options.study / TERMS).write_text(template(options.study.resolve().name))
+        say(f"{options.study / TERMS} was not there and has been written: look into it for what can be set.")
+    site = open_site(options.study, options.store, public=options.public)
+    try:
+        if options.revoke or options.erase:
+            return _end(site, options)
+        return _serve(site, options)
+    finally:
+        site.store.close()
+
+
+def template(name: str) -> str:
+    usual = Study(name)
+    return (
+        f"# What people are asked, and on what terms. A change is a new version, from the next question on.\n"
+        f'name = "{name}"\n'
+        f'question = "{usual.question}"\n'
+        f"want = {usual.want}         # people per question\n"
+        f"gold = {usual.gold}       # share of questions whose answer is known\n"
+        f"rest = {usual.rest}        # a break is offered after so many answers\n"
+        f'consent = ""\n'
+        f'instructions = ""\n'
+    )
+
+
+def _end(site: Site, options: Ask) -> int:
+    for name in options.revoke:
+        people.revoke(site.store, name)
+        print(f"{name}: the invitation is dead; what was answered stays.")
+    for name in options.erase:
+        gone = people.erase(site.store, name)
+        print(f"{name}: {gone} answers erased. A run that has read them is no longer replayable.")
+    return 0
+
+
+def _serve(site: Site, options: Ask) -> int:
+    listening = listen(options.port)
+    address = options.address or "http://{}:{}".format(*listening.getsockname()[:2])
+    address = address.rstrip("/")
+    prefix = "/" + address.partition("://")[2].partition("/")[2] if "/" in address.partition("://")[2] else ""
+    print(f"{site.study().name}, only for this machine, at http://{LOOPBACK}:{listening.getsockname()[1]}")
+    for name in options.invite:
+        try:
+            print(f"  for {name}: {address}/#{people.invite(site.store, name)}")
+        except StoreError as error:
+            say(str(error))
+    print(f"  for you: {address}/owner#{people.invite_again(site.store, OWNER, 'owner')}", flush=True)
+    say("Ctrl-C stops it; every answer is on disk, and the same command goes on.")
+    uvicorn.Server(config(site, listening, prefix)).run([listening])
+    return 0
