@@ -13,6 +13,14 @@ from typing import Any
 MAX_TEXT = 10_000  # characters of anything that people read or write
 
 
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "bool": (bool, "true or false"),
+}
+
+
 class StudyError(ValueError):
     """A study that makes no sense; the sentence names the file, the value and the mend."""
 
@@ -64,12 +72,9 @@ class Study:
     def __post_init__(self) -> None:
         object.__setattr__(self, "quiz", tuple(q if isinstance(q, Quiz) else Quiz(**q) for q in self.quiz))
         for field in fields(self):
-            value, kind = getattr(self, field.name), field.type
-            fits = isinstance(value, {"str": str, "int": int, "bool": bool}.get(str(kind), object))
-            if str(kind) == "float":
-                fits = isinstance(value, int | float) and not isinstance(value, bool)
-            if not fits or (kind == "int" and isinstance(value, bool)):
-                raise StudyError(f"{field.name} is {value!r}; give a {kind}")
+            value, (kinds, told) = getattr(self, field.name), _KINDS.get(str(field.type), (object, ""))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and field.type != "bool"):
+                raise StudyError(f"{field.name} is {value!r}; give {told}")
         for name in ("name", "question", "consent", "instructions"):
             if len(getattr(self, name)) > MAX_TEXT:
                 raise StudyError(f"{name} has {len(getattr(self, name))} characters; give at most {MAX_TEXT}")
