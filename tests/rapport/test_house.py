@@ -130,7 +130,9 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
 
 def test_an_interrupt_says_what_the_same_command_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rapport", "reproduce", "prefrl", "--full"]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # Whoever starts tests in the background of a shell has them ignore the interrupt, and their children too.
+    hear = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
     assert running.stderr
     seen = ""
     # Its progress bar has moved: it is at work. (In the midst of its imports a library may swallow the interrupt.)
