@@ -250,7 +250,7 @@ def _walk(env: gymnasium.Env[Any, Any], actions: list[Any], seed: int | None, wa
     for action in actions:
         obs, reward, terminated, truncated, _ = env.step(action)
         _check_obs(env, obs)
-        if not np.isfinite(float(reward)):
+        if not isinstance(reward, int | float | np.number) or not np.isfinite(reward):
             raise UnfitEnvironment(f"the environment's reward is {reward}; mend it, nothing can be learnt from it")
         if before is not None and not _same(given, before):
             warnings.append("the environment changes an observation after it has handed it out; copies are kept here")

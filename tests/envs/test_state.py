@@ -25,7 +25,8 @@ class Walk(gymnasium.Env):
 
     def step(self, action):
         self.where += action + (next(self.hidden) if self.secret else 0)
-        return self._told(), np.nan if self.bad == "reward" else 0.0, False, False, {}
+        reward = {"reward": np.nan, "none": None}.get(self.bad, 0.0)
+        return self._told(), reward, False, False, {}
 
     def _told(self):
         if self.bad == "observation":
@@ -135,6 +136,7 @@ def test_a_mutated_observation_is_told():
     ("bad", "sentence"),
     [
         ("reward", "reward is nan; mend it"),
+        ("none", "reward is None; mend it"),
         ("observation", r"observation \(0,\) of the environment is inf; mend"),
         ("shape", r"the observation has shape \(2,\), its space \(1,\)"),
     ],
