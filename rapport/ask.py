@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from embodied.database import StoreError
 from human_ui import people
-from human_ui.server import LOOPBACK, config, listen
+from human_ui.server import config, listen
 from human_ui.site import TERMS, Site, open_site
 from human_ui.study import Study
 from rapport.console import say
@@ -20,6 +21,8 @@ OWNER = "owner"
 
 
 def command(options: Ask) -> int:
+    if options.public != (options.address is not None):
+        raise ValueError("--public and --address go together: people come through a proxy, and it has an address.")
     if not (options.study / TERMS).exists():
         options.study.mkdir(parents=True, exist_ok=True)
         (options.study / TERMS).write_text(template(options.study.resolve().name))
@@ -59,10 +62,10 @@ def _end(site: Site, options: Ask) -> int:
 
 def _serve(site: Site, options: Ask) -> int:
     listening = listen(options.port)
-    address = options.address or "http://{}:{}".format(*listening.getsockname()[:2])
-    address = address.rstrip("/")
-    prefix = "/" + address.partition("://")[2].partition("/")[2] if "/" in address.partition("://")[2] else ""
-    print(f"{site.study().name}, only for this machine, at http://{LOOPBACK}:{listening.getsockname()[1]}")
+    here = "http://{}:{}".format(*listening.getsockname()[:2])
+    address = (options.address or here).rstrip("/")
+    prefix = urlsplit(address).path
+    print(f"{site.study().name}, only for this machine, at {here}")
     for name in options.invite:
         try:
             print(f"  for {name}: {address}/#{people.invite(site.store, name)}")
