@@ -180,12 +180,8 @@ def give_back(store: Store, person: str, lease: str | None = None) -> None:
     store.write(work)
 
 
-def sweep(store: Store, now: float) -> None:
-    """Leases whose time is over are free again."""
-    store.write(lambda connection: _expire(connection, now))
-
-
 def _expire(connection: Connection, now: float) -> None:
+    """Leases whose time is over are free again."""
     _end(connection, and_(LEASE.c.state == "open", LEASE.c.until < now), "expired")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,3 @@ def load(path: Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is no TOML ({error}); mend that line") from error
     return from_mapping(given, str(path))
-
-
-def changed(study: Study, **terms: Any) -> Study:
-    return replace(study, **terms)
