@@ -96,11 +96,10 @@ def test_what_is_too_much_is_refused(site, ann):
         yield b"{}"
 
     assert ann.put("/api/answers/a", content=pieces()).status_code == 413, "of unknown length"
-    codes = [ann.post("/api/leases/renew").status_code for _ in range(A_MINUTE["POST"] + 5)]
-    assert codes[0] == 204 and codes[-1] in (204, 429)  # the minute may have turned
-    assert 429 in codes
-    last = ann.post("/api/leases/renew")
-    assert last.status_code == 204 or last.headers["retry-after"] == "20"
+    # Twice what a minute allows: should the minute turn meanwhile, one of the two still has too many.
+    answers = [ann.post("/api/leases/renew") for _ in range(2 * A_MINUTE["POST"] + 2)]
+    assert {answer.status_code for answer in answers} == {204, 429} and answers[0].status_code == 204
+    assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 429} == {"20"}
 
 
 def test_an_answer_is_saved_once_whatever_is_sent_twice(site, ann):
