@@ -16,15 +16,18 @@ import numpy as np
 
 from embodied import checkpoint
 from embodied.checkpoint import Stateful
-from embodied.feedback import Budget, Feedback, feedback
+from embodied.feedback import Budget, by_kind
 from embodied.records import Query
 from embodied.store import Store
 
 
 class RewardModel(Stateful, Protocol):
-    """What the loop asks of a reward: to be refitted on all feedback, and to be saved."""
+    """What the loop asks of a reward: to be refitted on all feedback, and to be saved.
 
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]: ...
+    It is given one Feedback or, where people answer in several ways, a sequence of them.
+    """
+
+    def fit(self, feedback: Any, rng: np.random.Generator) -> dict[str, float]: ...
 
 
 class Agent(Stateful, Protocol):
@@ -108,9 +111,9 @@ def preference_loop(
         answers, asked = store.answers(upto=upto), store.queries()
         budget = Budget(asked=len(asked))
         if answers:
-            data, budget = feedback(answers, asked)
-            if len(data):
-                metrics |= reward.fit(data, rng)
+            said, budget = by_kind(answers, asked)
+            if said:
+                metrics |= reward.fit(said[0] if len(said) == 1 else said, rng)
                 given.reward = True
                 agent.reward_changed(reward)
         metrics |= agent.advance(rounds[index].steps)

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from embodied import checkpoint
 from embodied.episodes import Episodes
-from embodied.feedback import Budget, feedback
+from embodied.feedback import Budget, spent
 from embodied.loop import RewardModel, Round, preference_loop
 from embodied.losses import Loss, PairLoss
 from embodied.rewards.conv import PixelEnsemble
@@ -98,9 +98,7 @@ def _named(part: Any) -> Any:
 
 def spent_so_far(store: Store, rounds: int) -> Budget:
     """The account of all questions, with the answers that had been read by the end of so many rounds."""
-    upto = store.cursor("loop", rounds - 1)
-    answers, asked = store.answers(upto=upto), store.queries()
-    return feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
+    return spent(store.answers(upto=store.cursor("loop", rounds - 1)), store.queries())
 
 
 def _run(
