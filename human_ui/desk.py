@@ -21,7 +21,7 @@ from embodied.store import Store, put_answers
 from embodied.values import shown_as
 from human_ui.people import secret
 from human_ui.study import Study
-from human_ui.tables import DETAIL, LEASE, OFFER, VERSION
+from human_ui.tables import DETAIL, GOLD, LEASE, OFFER, OPEN, VERSION
 
 AT_ONCE = 8  # leases that one person may hold
 HELD = ("open", "answered")
@@ -86,10 +86,12 @@ def offer(
     ]
 
     def work(connection: Connection) -> None:
-        there = set(
-            connection.execute(select(OFFER.c.query).where(OFFER.c.query.in_([r["query"] for r in rows]))).scalars()
-        )
-        if new := [row for row in rows if row["query"] not in there]:
+        ids = [row["query"] for row in rows]
+        there = set(connection.execute(select(OFFER.c.query).where(OFFER.c.query.in_(ids))).scalars())
+        seq = {
+            row.id: row.seq for row in connection.execute(select(QUERY.c.id, QUERY.c.seq).where(QUERY.c.id.in_(ids)))
+        }
+        if new := [{**row, "seq": seq[row["query"]]} for row in rows if row["query"] not in there]:
             connection.execute(insert(OFFER), new)
 
     store.write(work)
@@ -139,19 +141,11 @@ def _next(connection: Connection, study: Study, person: str, n: int, rng: np.ran
     if n < 1:
         return []
     theirs = select(LEASE.c.query).where(LEASE.c.person == person, LEASE.c.state.in_(HELD))
-    free = [~OFFER.c.withdrawn, OFFER.c.query.not_in(theirs)]
-    open_ = select(OFFER.c.query).join(QUERY, QUERY.c.id == OFFER.c.query)
-    work = list(
-        connection.execute(
-            open_.where(*free, OFFER.c.truth == "", OFFER.c.taken < OFFER.c.want)
-            .order_by(OFFER.c.priority.desc(), QUERY.c.seq)
-            .limit(n)
-        ).scalars()
-    )
+    new = select(OFFER.c.query).where(OFFER.c.query.not_in(theirs))
+    order = OFFER.c.priority.desc(), OFFER.c.seq
+    work = list(connection.execute(new.where(OPEN).order_by(*order).limit(n)).scalars())
     share = int(rng.binomial(n, study.gold)) if study.gold else 0
-    gold = list(
-        connection.execute(open_.where(*free, OFFER.c.truth != "").order_by(QUERY.c.seq).limit(share)).scalars()
-    )
+    gold = list(connection.execute(new.where(GOLD).order_by(OFFER.c.seq).limit(share)).scalars()) if share else []
     mixed = [*work[: n - len(gold)], *gold]
     return [mixed[i] for i in rng.permutation(len(mixed))]
 

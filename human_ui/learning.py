@@ -13,7 +13,7 @@ from embodied.database import ANSWER
 from embodied.records import Answer, value_to_json
 from human_ui import desk
 from human_ui.guard import Learner, site_of
-from human_ui.tables import LEASE, OFFER
+from human_ui.tables import LEASE, OFFER, OPEN
 
 router = APIRouter(prefix="/api/learner")
 LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
@@ -50,8 +50,7 @@ def queue(request: Request, learner: Learner) -> dict[str, Any]:
     """Questions that are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
     store, now = site_of(request).store, time.time()
     with store.read() as connection:
-        count = select(func.count()).select_from(OFFER)
-        free = connection.execute(count.where(~OFFER.c.withdrawn, OFFER.c.truth == "", OFFER.c.taken < OFFER.c.want))
+        free = connection.execute(select(func.count()).select_from(OFFER).where(OPEN))
         leased = select(func.count()).select_from(LEASE).where(LEASE.c.state == "open", LEASE.c.until >= now)
         people = select(func.count(func.distinct(LEASE.c.person))).where(LEASE.c.given > now - 300)
         lately = select(func.count()).select_from(LEASE).where(LEASE.c.state == "answered", LEASE.c.given > now - 60)
