@@ -109,10 +109,10 @@ def database(postgresql: bool) -> Iterator[str | None]:
     if not postgresql:
         yield None
         return
-    import pgserver
+    from pgserver.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        server = pgserver.get_server(folder)
+        server = get_server(folder)
         yield server.get_uri()
         server.cleanup()
 
