@@ -124,7 +124,8 @@ def test_two_processes_each_killed_once(tmp_path):
     site = open_site(study)
     answers, queries = site.store.answers(), {q.id: q for q in site.store.queries()}
     site.store.close()
-    assert {a.id: a.seq for a in answers} == {id: seq for one in crowd for id, seq in one.given.items()}
+    stored, given = {a.id: a.seq for a in answers}, {id: seq for one in crowd for id, seq in one.given.items()}
+    assert given.items() <= stored.items() and len(stored) - len(given) <= 2, "at most one each was on its way"
     liked = 0
     for answer in answers:
         near = [np.abs(part.obs[:, 0]).mean() for part in queries[answer.query].segments]
