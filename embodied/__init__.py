@@ -2,8 +2,9 @@
 never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
-from embodied.feedback import feedback      # two functions share the name of their file
+from embodied.feedback import feedback      # three functions share the name of their file
 from embodied.fit import fit
+from embodied.rational import rational
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "records": "Answer Compare Query Rank Rate RecordError Segment Skip Value",
+    "records": "Answer Choose Compare Grade Marks Query Rank Rate RecordError Segment Skip Stop Survey Value Written",
     "episodes": "Episode EpisodeError Episodes cut",
     "store": "Store StoreError",
     "contract": "Contract ContractError Joint Source",
@@ -21,13 +22,14 @@ _NAMES = {
     "human_labels": "TIE_RATE tie_threshold",
     "pairs": "read_pairs write_pairs",
     "annotators": "Crowd Reliability reliabilities",
-    "feedback": "Budget Feedback Segments all_pairs stack",
+    "feedback": "Budget Feedback Segments all_pairs by_kind spent stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",
     "losses": "Loss LossError LossReport PairLoss as_loss bt_ties check_loss hinge logistic pairwise plackett_luce "
     "square",
+    "likelihoods": "Likelihoods choice ordinal stopped verdict",
     "label_models": "EM LabelModel as_given smooth unbias",
-    "fit": "FitReport Objective imitate plus ranking",
+    "fit": "FitReport Objective fit_all imitate plus ranking",
     "policy": "Policy",
     "rewards.ensemble": "RewardEnsemble",
     "rewards.semi": "SemiSupervised Unlabelled",

@@ -1,13 +1,15 @@
 """From stored answers to tensors: the one batch type that every loss and every policy sees."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from embodied.records import Answer, Array, Compare, Query, Rank, Rate, Segment, Skip, Value, check_answer
+from embodied.records import Answer, Array, Query, Segment, Skip, check_answer
+from embodied.rows import Row, rows
+from embodied.values import first_better
 
 Index = int | slice | Tensor | Array | Sequence[int]
 
@@ -66,9 +68,9 @@ class Segments:
 class Feedback:
     """What annotators said about B groups of K alternatives.
 
-    target [B,K], one number per alternative: for a pair [P(first better), P(second better)], a tie is .5/.5; for a
-    ranking the share of the others that it beats; for ratings the rating. weight [B] >= 0, annotator int [B],
-    same_context bool [B]: all alternatives start in the same state. Raises ValueError when a field does not fit.
+    target [B,K], one number per alternative: for a pair [P(first better), P(second better)], a tie is .5/.5; for others
+    see `embodied.rows`. weight [B] >= 0, annotator int [B], same_context bool [B]: all alternatives start in the same
+    state. kind: which likelihood the target is meant for. Raises ValueError when a field does not fit.
     """
 
     segments: Segments
@@ -76,6 +78,7 @@ class Feedback:
     weight: Tensor
     annotator: Tensor
     same_context: Tensor
+    kind: str = "compare"
 
     def __post_init__(self) -> None:
         rows, alternatives = self.segments.mask.shape[:2]
@@ -101,9 +104,8 @@ class Feedback:
     def __getitem__(self, index: Index) -> "Feedback":
         """The chosen rows; the batch dimension stays, also for a single integer."""
         rows = _rows(index)
-        return Feedback(
-            self.segments[rows], self.target[rows], self.weight[rows], self.annotator[rows], self.same_context[rows]
-        )
+        target, weight, annotator = self.target[rows], self.weight[rows], self.annotator[rows]
+        return Feedback(self.segments[rows], target, weight, annotator, self.same_context[rows], self.kind)
 
 
 @dataclass(frozen=True)
@@ -161,14 +163,68 @@ def stack(queries: Sequence[Query]) -> Segments:
 
 
 def feedback(answers: Iterable[Answer], queries: Iterable[Query], *, encode: Encode = stack) -> tuple[Feedback, Budget]:
-    """The answers that stand, one row each in log order, and the account of all questions.
+    """The answers that stand, their rows in log order, and the account of all questions.
 
     A revision replaces the answer it supersedes, a skip is no row. Annotators are numbered by first appearance. A
     second answer of one annotator to one query, not marked as a revision, counts as a duplicate and is kept: it is a
     second look. Where all were skipped, the Feedback has no row. Raises ValueError when there is no answer at all, for
     an answer to an unknown query, a value that does not fit, a revision of nothing, mixed kinds or sizes.
     """
+    parts, budget, asked = _collated(answers, queries, encode)
+    if not asked:
+        raise ValueError(f"no answer to any of {budget.asked} queries; ask first")
+    if len(parts) > 1:
+        kinds = ", ".join(sorted(f"{part.kind} of {part.target.shape[1]}" for part in parts))
+        raise ValueError(f"the answers mix {kinds}; make one Feedback of each, or take by_kind")
+    return (parts[0] if parts else _none(encode([asked[0]]))), budget
+
+
+def by_kind(
+    answers: Iterable[Answer], queries: Iterable[Query], *, encode: Encode = stack
+) -> tuple[tuple[Feedback, ...], Budget]:
+    """The same of all kinds of answers: one Feedback for each kind and size that has a row, comparisons first."""
+    parts, budget, _ = _collated(answers, queries, encode)
+    return parts, budget
+
+
+def spent(answers: Iterable[Answer], queries: Iterable[Query]) -> Budget:
+    """The account of all questions alone; there need be no answer. Raises ValueError as `feedback` does."""
     asked = {query.id: query for query in queries}
+    return _budget(*_log(answers, asked), asked)
+
+
+def _collated(
+    answers: Iterable[Answer], queries: Iterable[Query], encode: Encode
+) -> tuple[tuple[Feedback, ...], Budget, list[Query]]:
+    """Also the queries that were answered."""
+    asked = {query.id: query for query in queries}
+    log, superseded = _log(answers, asked)
+    numbers = {name: n for n, name in enumerate(dict.fromkeys(a.annotator for a in log))}
+    standing = [a for a in log if a.id not in superseded]
+    groups: dict[tuple[bool, str, int], list[Row]] = {}
+    for answer in standing:
+        for row in rows(answer, asked[answer.query]):
+            groups.setdefault((row.kind != "compare", row.kind, len(row.target)), []).append(row)
+    parts = tuple(_feedback(groups[key], numbers, encode) for key in sorted(groups))
+    return parts, _budget(log, superseded, asked), [asked[a.query] for a in standing]
+
+
+def _budget(log: Sequence[Answer], superseded: Collection[str], asked: Mapping[str, Query]) -> Budget:
+    standing = [a for a in log if a.id not in superseded]
+    usable = [a for a in standing if not isinstance(a.value, Skip)]
+    return Budget(
+        asked=len(asked),
+        answered=len(usable),
+        skipped=len(standing) - len(usable),
+        ties=sum(first_better(a.value) == 0.5 for a in usable),
+        duplicates=len(standing) - len({(a.query, a.annotator) for a in standing}),
+        revised=len(superseded),
+        repeated=len(asked) - len({_shown(query) for query in asked.values()}),
+    )
+
+
+def _log(answers: Iterable[Answer], asked: Mapping[str, Query]) -> tuple[list[Answer], set[str]]:
+    """The answers in order, each once and looked at, and the ids of those that were revised."""
     log: dict[str, Answer] = {}
     superseded: set[str] = set()
     for answer in sorted(answers, key=lambda a: a.seq):
@@ -188,35 +244,26 @@ def feedback(answers: Iterable[Answer], queries: Iterable[Query], *, encode: Enc
                 )
             superseded.add(old.id)
         log[answer.id] = answer
+    return list(log.values()), superseded
 
-    numbers = {name: n for n, name in enumerate(dict.fromkeys(a.annotator for a in log.values()))}
-    standing = [a for a in log.values() if a.id not in superseded]
-    usable = [a for a in standing if not isinstance(a.value, Skip)]
-    if not standing:
-        raise ValueError(f"no answer to any of {len(asked)} queries; ask first")
-    rows = [asked[a.query] for a in usable]
-    kinds = sorted({f"{query.kind} of {len(query.segments)}" for query in rows})
-    if len(kinds) > 1:
-        raise ValueError(f"the answers mix {', '.join(kinds)}; make one Feedback of each")
-    segments = encode(rows) if rows else encode([asked[standing[0].query]])[:0]
-    target = torch.tensor([_target(a.value) for a in usable], dtype=torch.float32)
-    result = Feedback(
-        segments,
-        target.reshape(segments.mask.shape[:2]),
-        torch.ones(len(usable)),
-        torch.tensor([numbers[a.annotator] for a in usable], dtype=torch.int64),
-        torch.tensor([_same_start(query.segments) for query in rows], dtype=torch.bool),
+
+def _feedback(group: Sequence[Row], numbers: Mapping[str, int], encode: Encode) -> Feedback:
+    return Feedback(
+        encode([row.query for row in group]),
+        torch.tensor([row.target for row in group], dtype=torch.float32),
+        torch.ones(len(group)),
+        torch.tensor([numbers[row.answer.annotator] for row in group], dtype=torch.int64),
+        torch.tensor([_same_start(row.query.segments) for row in group], dtype=torch.bool),
+        group[0].kind,
     )
-    budget = Budget(
-        asked=len(asked),
-        answered=len(usable),
-        skipped=len(standing) - len(usable),
-        ties=sum(a.value == Compare(0.5) for a in usable),
-        duplicates=len(standing) - len({(a.query, a.annotator) for a in standing}),
-        revised=len(superseded),
-        repeated=len(asked) - len({_shown(query) for query in asked.values()}),
+
+
+def _none(segments: Segments) -> Feedback:
+    """No row, of this shape."""
+    empty = segments[:0]
+    return Feedback(
+        empty, torch.zeros(empty.mask.shape[:2]), torch.ones(0), torch.zeros(0, dtype=torch.int64), empty.mask[:, 0, 0]
     )
-    return result, budget
 
 
 def all_pairs(feedback: Feedback) -> Feedback:
@@ -241,7 +288,9 @@ def all_pairs(feedback: Feedback) -> Feedback:
     return Feedback(
         Segments(obs, spread(segments.act), spread(segments.mask), spread(segments.log_prob)),
         torch.cat([1 - gap, 1 + gap], 1) / 2,
-        *(x.repeat_interleave(len(pairs), 0) for x in (feedback.weight, feedback.annotator, feedback.same_context)),
+        feedback.weight.repeat_interleave(len(pairs), 0),
+        feedback.annotator.repeat_interleave(len(pairs), 0),
+        feedback.same_context.repeat_interleave(len(pairs), 0),
     )
 
 
@@ -249,18 +298,6 @@ def _rows(index: Index) -> slice | Tensor:
     if isinstance(index, int):
         return slice(index, index + 1 or None)
     return index if isinstance(index, slice) else torch.as_tensor(index)
-
-
-def _target(value: Value) -> tuple[float, ...]:
-    match value:
-        case Compare(first):
-            return first, 1 - first
-        case Rank(order):
-            return tuple(1 - order.index(k) / (len(order) - 1) for k in range(len(order)))
-        case Rate(values):
-            return values
-        case Skip():
-            raise ValueError("a skip has no target; drop it and count it")
 
 
 def _shown(query: Query) -> tuple[tuple[str, int, int], ...]:

@@ -1,7 +1,7 @@
 """One loop for everything that learns from stored feedback, and the objectives that it can minimise."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,16 +83,36 @@ def fit(
     Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn from, or a loss that is
     not finite; parameters are then as they were before that step.
     """
+    return fit_all([(objective, data)], opt, steps=steps, batch=batch, rng=rng, progress=progress)
+
+
+def fit_all(
+    parts: Sequence[tuple[Objective, Feedback]],
+    opt: torch.optim.Optimizer,
+    *,
+    steps: int,
+    batch: int,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+) -> FitReport:
+    """The same over several kinds of feedback, each with its objective; a batch is drawn from all rows alike."""
     if steps < 0 or batch < 1:
         raise ValueError(f"steps is {steps} and batch {batch}; give at least 0 and at least 1")
-    rows = np.flatnonzero(data.weight.detach().cpu().numpy() > 0)
+    ends = np.cumsum([0, *(len(data) for _, data in parts)])
+    weights = np.concatenate([data.weight.detach().cpu().numpy() for _, data in parts])
+    rows = np.flatnonzero(weights > 0)
     if not len(rows):
-        raise ValueError(f"none of the {len(data)} rows has a weight above 0; give something to learn from")
+        raise ValueError(f"none of the {ends[-1]} rows has a weight above 0; give something to learn from")
     losses = []
     for step in range(steps):
-        part = data[rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)]
-        weight = part.weight.detach()
-        loss = (weight * objective(part)).sum() / weight.sum()
+        drawn = rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)
+        total = weight = torch.zeros(())
+        for (objective, data), first, after in zip(parts, ends[:-1], ends[1:], strict=True):
+            if len(here := drawn[(first <= drawn) & (drawn < after)] - first):
+                part = data[here]
+                each = part.weight.detach()
+                total, weight = total + (each * objective(part)).sum(), weight + each.sum()
+        loss = total / weight
         value = loss.item()
         if not math.isfinite(value):
             raise ValueError(

@@ -16,15 +16,18 @@ import numpy as np
 
 from embodied import checkpoint
 from embodied.checkpoint import Stateful
-from embodied.feedback import Budget, Feedback, feedback
+from embodied.feedback import Budget, by_kind
 from embodied.records import Answer, Query
 from embodied.store import Store
 
 
 class RewardModel(Stateful, Protocol):
-    """What the loop asks of a reward: to be refitted on all feedback, and to be saved."""
+    """What the loop asks of a reward: to be refitted on all feedback, and to be saved.
 
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]: ...
+    It is given one Feedback or, where people answer in several ways, a sequence of them.
+    """
+
+    def fit(self, feedback: Any, rng: np.random.Generator) -> dict[str, float]: ...
 
 
 class Agent(Stateful, Protocol):
@@ -56,8 +59,9 @@ class Round:
 Rounds = Sequence[Round] | Callable[[int], Round | None]
 """All rounds, or what gives each as it comes, None at the end: a function of what the loop saves with it (`parts`), the
 answer log and the cursor log."""
-Learn = Callable[[Feedback, Sequence[Answer], int, np.random.Generator], dict[str, float]]
-"""(all feedback, the answers that it was made of, the greatest number that was known before, rng) -> metrics."""
+Learn = Callable[[Any, Sequence[Answer], int, np.random.Generator], dict[str, float]]
+"""(all feedback, as `RewardModel.fit` is given it, the answers that it was made of, the greatest number that was known
+before, rng) -> metrics."""
 
 
 class _Given:
@@ -125,9 +129,9 @@ def preference_loop(
         if not answers:
             budget = Budget(asked=len(asked))
         elif fresh or now.questions or budget is None:
-            data, budget = feedback(answers, asked)
-            if fresh and len(data):
-                metrics |= refit(data, answers, before, rng)
+            said, budget = by_kind(answers, asked)
+            if fresh and said:
+                metrics |= refit(said[0] if len(said) == 1 else said, answers, before, rng)
                 given.reward = True
                 agent.reward_changed(reward)
         metrics |= agent.advance(now.steps)

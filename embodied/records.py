@@ -5,24 +5,72 @@ Shapes follow one alphabet: K alternatives of one query, T time, O observation, 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from embodied.checks import (
+    MAX_NAME,
+    MAX_STEPS,
+    Array,
+    RecordError,
+    check_array,
+    check_name,
+    check_steps,
+    check_text,
+)
+from embodied.values import (
+    KINDS,
+    SIZES,
+    Choose,
+    Compare,
+    Grade,
+    Marks,
+    Rank,
+    Rate,
+    Skip,
+    Stop,
+    Survey,
+    Value,
+    Written,
+    check_fits,
+    value_from_json,
+    value_to_json,
+)
 
-MAX_STEPS = 100_000
-MAX_NAME = 200
-KINDS = ("compare", "rank", "rate")
+__all__ = [
+    "KINDS",
+    "MAX_NAME",
+    "MAX_STEPS",
+    "SOURCES",
+    "Answer",
+    "Array",
+    "Choose",
+    "Compare",
+    "Grade",
+    "Marks",
+    "Query",
+    "Rank",
+    "Rate",
+    "RecordError",
+    "Segment",
+    "Skip",
+    "Stop",
+    "Survey",
+    "Value",
+    "Written",
+    "check_answer",
+    "check_array",
+    "check_name",
+    "check_steps",
+    "check_text",
+    "check_value",
+    "value_from_json",
+    "value_to_json",
+]
+
 SOURCES = ("person", "teacher", "judge", "import")
-
-
-class RecordError(ValueError):
-    """A record that makes no sense; the sentence names the value and the mend."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +106,10 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """K segments shown together, and what is asked of them: `compare` two, `rank` several, or `rate` each.
+    """K segments shown together, and what is asked of them: the kinds are those of `embodied.values`.
 
-    `context` is the sentence shown above them; `anchor` a segment that the others are held against (it is not scored).
+    `context` is the sentence shown above them, or the prompt that texts answer; `anchor` a segment that the others are
+    held against (it is not scored).
     """
 
     id: str
@@ -76,10 +125,10 @@ class Query:
         if self.kind not in KINDS:
             raise RecordError(f"query {self.id!r} has kind {self.kind!r}; use one of {', '.join(KINDS)}")
         count = len(self.segments)
-        if self.kind == "compare" and count != 2:
-            raise RecordError(f"query {self.id!r} compares {count} segments; give exactly 2, or use kind 'rank'")
-        if count < (1 if self.kind == "rate" else 2):
-            raise RecordError(f"query {self.id!r} of kind {self.kind!r} has {count} segments; give more")
+        least, most = SIZES[self.kind]
+        if not least <= count <= (count if most is None else most):
+            wanted = f"exactly {least}" if most == least else f"at least {least}"
+            raise RecordError(f"query {self.id!r} of kind {self.kind!r} has {count} segments; give {wanted}")
         for name in ("obs", "act"):
             shapes = {
                 getattr(segment, name).shape[1:]
@@ -90,61 +139,6 @@ class Query:
                 raise RecordError(
                     f"query {self.id!r} mixes {name} of shapes {mixed} per step; take segments of one environment"
                 )
-
-
-@dataclass(frozen=True)
-class Compare:
-    """`first` = P(first is better), in [0, 1]; a tie is .5."""
-
-    first: float
-
-    def __post_init__(self) -> None:
-        _number("first of a comparison", self.first)
-        object.__setattr__(self, "first", float(self.first))
-        if not 0.0 <= self.first <= 1.0:
-            raise RecordError(f"first of a comparison is {self.first!r}; give a probability in [0, 1]")
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Indices of the segments, best first: a permutation of 0..K-1."""
-
-    order: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "order", tuple(self.order))
-        if any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in self.order):
-            raise RecordError(f"ranking {self.order!r} holds something that is not an index; give whole numbers")
-        object.__setattr__(self, "order", tuple(int(i) for i in self.order))
-        if len(self.order) < 2 or sorted(self.order) != list(range(len(self.order))):
-            raise RecordError(f"ranking {self.order!r} is no permutation; name each of 0..K-1 once, best first")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """One number per segment, higher is better; the scale is the annotator's own."""
-
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        for value in self.values:
-            _number("rating", value)
-        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
-        if not self.values:
-            raise RecordError("a rating of nothing; give one number per segment")
-
-
-@dataclass(frozen=True)
-class Skip:
-    """The question was seen and not answered; it is counted apart and never trained on."""
-
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        check_text("reason of a skip", self.reason)
-
-
-Value = Compare | Rank | Rate | Skip
 
 
 @dataclass(frozen=True)
@@ -166,103 +160,20 @@ class Answer:
         if self.source not in SOURCES:
             raise RecordError(f"answer {self.id!r} has source {self.source!r}; use one of {', '.join(SOURCES)}")
         if not isinstance(self.value, Value):
-            raise RecordError(f"answer {self.id!r} has value {self.value!r}; use Compare, Rank, Rate or Skip")
+            raise RecordError(f"answer {self.id!r} has value {self.value!r}; use one of embodied.values")
         if self.supersedes:
             check_name(f"supersedes of answer {self.id!r}", self.supersedes)
         if self.supersedes == self.id:
             raise RecordError(f"answer {self.id!r} supersedes itself; a revision needs an id of its own")
 
 
-def value_to_json(value: Value) -> dict[str, Any]:
-    """A JSON object with one key that says the kind; `value_from_json` is its exact inverse."""
-    match value:
-        case Compare(first):
-            return {"compare": first}
-        case Rank(order):
-            return {"rank": list(order)}
-        case Rate(values):
-            return {"rate": list(values)}
-        case Skip(reason):
-            return {"skip": reason}
-
-
-def value_from_json(data: Mapping[str, Any]) -> Value:
-    match data:
-        case {"compare": first, **rest} if not rest:
-            return Compare(first)
-        case {"rank": [*order], **rest} if not rest:
-            return Rank(tuple(order))
-        case {"rate": [*values], **rest} if not rest:
-            return Rate(tuple(values))
-        case {"skip": reason, **rest} if not rest:
-            return Skip(reason)
-    raise RecordError(f"{data!r} is not the value of an answer; give one of the keys compare, rank, rate, skip")
-
-
 def check_answer(answer: Answer, query: Query) -> None:
     """Raise RecordError unless the answer's value is one that this query can have."""
     if answer.query != query.id:
         raise RecordError(f"answer {answer.id!r} is to query {answer.query!r}, not to {query.id!r}; take its own query")
-    check_value(answer, query.kind, len(query.segments))
+    check_value(answer, query.kind, [len(segment) for segment in query.segments])
 
 
-def check_value(answer: Answer, kind: str, count: int) -> None:
-    """The same, knowing only the query's kind and its number of segments K (the store loads no arrays for it)."""
-    match answer.value:
-        case Skip():
-            return
-        case Compare() if kind == "compare":
-            return
-        case Rank(order) if kind == "rank":
-            given = len(order)
-        case Rate(values) if kind == "rate":
-            given = len(values)
-        case value:
-            raise RecordError(
-                f"answer {answer.id!r} is {value!r}; query {answer.query!r} asks to {kind}: {kind} its segments or skip"
-            )
-    if given != count:
-        raise RecordError(
-            f"answer {answer.id!r} covers {given} segments, query {answer.query!r} has {count}; {kind} all of them"
-        )
-
-
-def check_name(what: str, value: object) -> None:
-    """A name or id: any text of 1..MAX_NAME characters."""
-    check_text(what, value)
-    if not 1 <= len(str(value)) <= MAX_NAME:
-        raise RecordError(f"{what} has {len(str(value))} characters: {str(value)[:40]!r}; give 1 to {MAX_NAME}")
-
-
-def check_text(what: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise RecordError(f"{what} is {value!r}; give text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise RecordError(f"{what} is {value!r}, which is no valid Unicode; remove the lone surrogate") from None
-
-
-def check_steps(what: str, steps: int) -> None:
-    if not 1 <= steps <= MAX_STEPS:
-        raise RecordError(f"{what} has {steps} steps; give 1 to {MAX_STEPS:,}")
-
-
-def check_array(what: str, name: str, value: object, steps: int) -> None:
-    """A numeric, finite array whose first axis is time."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
-        found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        raise RecordError(f"{what}: {name} is {found}; give a numpy array of numbers")
-    if value.ndim < 1 or len(value) != steps:
-        raise RecordError(f"{what}: {name} has shape {value.shape}, not [{steps}, ...]; give one row per step")
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        bad = np.argwhere(~np.isfinite(value))[0]
-        raise RecordError(
-            f"{what}: {name}{[int(i) for i in bad]} is {value[tuple(bad)]}; mend the environment or drop the episode"
-        )
-
-
-def _number(what: str, value: object) -> None:
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):  # type: ignore[arg-type]
-        raise RecordError(f"{what} is {value!r}; give a finite number")
+def check_value(answer: Answer, kind: str, lengths: Iterable[int]) -> None:
+    """The same, knowing only the query's kind and its segments' steps (the store loads no arrays for it)."""
+    check_fits(f"answer {answer.id!r}", f"query {answer.query!r}", answer.value, kind, lengths)

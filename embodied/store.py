@@ -319,7 +319,7 @@ def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) ->
         if answer.query not in asked:
             raise StoreError(f"answer {answer.id!r} is to query {answer.query!r}, which {name} has not; add that first")
         row = asked[answer.query]
-        check_value(answer, row.kind, len(json.loads(row.segments)))
+        check_value(answer, row.kind, [stop - start for _, start, stop in json.loads(row.segments)])
         old = known.get(answer.supersedes, answer)
         if answer.supersedes and (old.id, old.query, old.annotator) != (
             answer.supersedes,

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from embodied.records import Answer, Array, Compare, Query, Rank, Rate, Segment, Skip, Value
+from embodied.records import Answer, Array, Choose, Compare, Query, Rank, Rate, Segment, Skip, Value
 
 Utility = Callable[[Segment], float]
 StepReward = Callable[[Segment], Array]  # -> [T], the true reward of each step
@@ -22,7 +22,8 @@ Teacher = Callable[[Query], Value]
 
 
 def oracle(utility: Utility) -> Teacher:
-    """Always right. It compares (equal utilities tie), ranks (equal ones as shown) and rates (the utility itself)."""
+    """Always right. It compares (equal utilities tie), ranks (equal ones as shown), chooses and rates (the utility
+    itself). Other kinds of questions have `rational`."""
 
     def teacher(query: Query) -> Value:
         values = _utilities(utility, query)
@@ -31,8 +32,12 @@ def oracle(utility: Utility) -> Teacher:
                 return Compare(0.5 * (1 + float(np.sign(values[0] - values[1]))))
             case "rank":
                 return Rank(tuple(sorted(range(len(values)), key=lambda k: -values[k])))
-            case _:
+            case "choose":
+                return Choose(int(np.argmax(values)))
+            case "rate":
                 return Rate(values)
+            case kind:
+                raise ValueError(f"query {query.id} is of kind {kind}, which an oracle does not answer; ask rational")
 
     return teacher
 
@@ -67,7 +72,7 @@ def noisy(
             return Skip("both are poor")
         if abs(first - second) < tie:
             return Compare(0.5)
-        coin, lapsed, guess = _chance(seed, query)
+        coin, lapsed, guess = draws(seed, query).random(3)
         if lapsed < lapse:
             return Compare(float(guess < 0.5))
         return Compare(float(coin < _prefers_first(first - second, temperature)))
@@ -171,13 +176,13 @@ def bpref(
     def teacher(query: Query) -> Value:
         if query.kind != "compare":
             raise ValueError(f"query {query.id} is of kind {query.kind}; a B-Pref teacher compares, ask oracle")
-        first, second = (_steps(reward, query, k) for k in range(2))
+        first, second = (step_rewards(reward, query, k) for k in range(2))
         limits = threshold() if callable(threshold) else threshold
         limits = limits if isinstance(limits, Thresholds) else Thresholds(limits, limits)
         sums = first.sum(), second.sum()
         if flaws.skips and max(sums) < limits.skip:
             return Skip("both are poor")
-        coin, flip, indifferent = _chance(seed, query)
+        coin, flip, indifferent = draws(seed, query).random(3)
         equal = (flaws.ties and abs(sums[0] - sums[1]) < limits.equal) or indifferent < tie
         gap = _late(first, flaws.gamma) - _late(second, flaws.gamma)
         if equal or (flaws.beta == math.inf and gap == 0):
@@ -201,17 +206,18 @@ def _prefers_first(gap: float, temperature: float) -> float:
     return 0.5 * (1 + math.tanh(gap / temperature / 2))
 
 
-def _chance(seed: int, query: Query) -> Array:
-    """Three numbers in [0, 1) that belong to this question, whatever was asked before it."""
+def draws(seed: int, query: Query) -> np.random.Generator:
+    """Chance that belongs to this question, whatever was asked before it."""
     digest = hashlib.sha256(f"{seed}/{query.id}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest)).random(3)
+    return np.random.default_rng(int.from_bytes(digest))
 
 
 def _late(reward: Array, gamma: float) -> float:
     return float(reward @ gamma ** np.arange(len(reward))[::-1])
 
 
-def _steps(reward: StepReward, query: Query, k: int) -> Array:
+def step_rewards(reward: StepReward, query: Query, k: int) -> Array:
+    """The reward [T] of segment k, looked at: raises ValueError for another shape or numbers that are not finite."""
     steps = np.asarray(reward(query.segments[k]), np.float64)
     if steps.shape != (len(query.segments[k]),) or not np.isfinite(steps).all():
         raise ValueError(

@@ -15,8 +15,9 @@ import numpy as np
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from embodied.database import ANSWER, QUERY, StoreError, answer_from
-from embodied.records import Answer, Compare, Query, Rank, Rate, Skip, Value, value_to_json
+from embodied.records import Answer, Query, Value, value_to_json
 from embodied.store import Store, put_answers
+from embodied.values import shown_as
 from human_ui.people import secret
 from human_ui.study import MAX_TEXT, Study
 from human_ui.tables import DETAIL, LEASE, OFFER, VERSION
@@ -212,7 +213,7 @@ def take(
         row = connection.execute(select(LEASE).where(LEASE.c.id == lease, LEASE.c.person == person)).first()
         if row is None:
             raise Gone("this question was not given to you, or was given back; load the page again")
-        meant = in_order(value, json.loads(row.shown))
+        meant = shown_as(value, json.loads(row.shown))
         given = Answer(answer, row.query, person, "person", meant, supersedes=supersedes)
         (seq,) = put_answers(connection, store.name, [given])
         if row.state in ("expired", "returned"):
@@ -231,19 +232,6 @@ def _told(told: Mapping[str, Any]) -> str:
     if len(text) > MAX_TEXT:
         raise StoreError(f"what came with the answer has {len(text)} characters; send at most {MAX_TEXT}")
     return text
-
-
-def in_order(value: Value, shown: Sequence[int]) -> Value:
-    """From how it was shown to the query's own order. shown[i]: the number of the segment that was shown in place i."""
-    match value:
-        case Compare(first):
-            return Compare(first if list(shown) == [0, 1] else 1 - first)
-        case Rank(order):
-            return Rank(tuple(shown[i] for i in order)) if len(order) == len(shown) else value
-        case Rate(values) if len(values) == len(shown):
-            return Rate(tuple(values[list(shown).index(k)] for k in range(len(shown))))
-        case Skip() | Rate():
-            return value
 
 
 def last(store: Store, study: Study, person: str, n: int) -> list[tuple[Lent, str, Value]]:
@@ -275,6 +263,5 @@ def may_see(store: Store, person: str, clip: str) -> bool:
 
 
 def as_shown(value: Value, shown: Sequence[int]) -> Value:
-    """The inverse of `in_order`."""
-    inverse = [list(shown).index(k) for k in range(len(shown))]
-    return in_order(value, inverse)
+    """What was said, as it was shown: the inverse of what `take` keeps."""
+    return shown_as(value, [list(shown).index(k) for k in range(len(shown))])

@@ -15,8 +15,9 @@ import numpy as np
 from sqlalchemy import func, select
 
 from embodied.annotators import Reliability, reliabilities
-from embodied.records import Answer, Compare, Skip, Value, value_from_json
+from embodied.records import Answer, Skip, Value, value_from_json
 from embodied.store import Store
+from embodied.values import first_better
 from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, TOMBSTONE
 
 
@@ -86,7 +87,7 @@ def overview(store: Store) -> Overview:
         if one.first is not None:
             by_query[one.answer.query][one.answer.annotator] = one.first
     several = {query: each for query, each in by_query.items() if len(each) > 1}
-    known = {q: v.first for q, v in truth.items() if q in by_query and isinstance(v, Compare) and v.first in (0, 1)}
+    known = {q: first for q, v in truth.items() if q in by_query and (first := first_better(v)) in (0, 1)}
     triples = [(query, name, first) for query, each in by_query.items() for name, first in each.items()]
     crowd = {r.annotator: r for r in (reliabilities(triples, known).annotators if triples else ())}
     people = dict.fromkeys([*names, *(one.answer.annotator for one in said)])
@@ -107,7 +108,7 @@ def overview(store: Store) -> Overview:
 
 
 def _said(answer: Answer, detail: Any, leases: Mapping[str, Any]) -> _Said:
-    first = answer.value.first if isinstance(answer.value, Compare) else None
+    first = first_better(answer.value)
     lease = leases.get(detail.lease) if detail is not None else None
     left = None
     if lease is not None and first not in (None, 0.5):

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from embodied import database
 from embodied.episodes import Episodes
-from embodied.feedback import Budget, feedback
+from embodied.feedback import Budget, spent
 from embodied.importers import DataError
 from embodied.records import Answer, Compare, Query, RecordError, Skip, check_value, value_to_json
 from embodied.store import Store, StoreError
@@ -81,7 +81,7 @@ def look(folder: Path) -> Look:
         sum(lengths),
         (min(lengths, default=0), max(lengths, default=0)),
         terminated,
-        _budget(answers, queries),
+        spent(answers, queries),
         {name: sum(answer.annotator == name for answer in standing) for name in names},
         repeated,
         agreeing,
@@ -93,17 +93,6 @@ def look(folder: Path) -> Look:
 def _standing(answers: Sequence[Answer]) -> list[Answer]:
     superseded = {answer.supersedes for answer in answers}
     return [answer for answer in answers if answer.id not in superseded]
-
-
-def _budget(answers: Sequence[Answer], queries: Sequence[Query]) -> Budget:
-    """Over all kinds of questions at once: a Feedback is of one kind, an account of all."""
-    parts = []
-    for kind in sorted({(query.kind, len(query.segments)) for query in queries}):
-        some = [query for query in queries if (query.kind, len(query.segments)) == kind]
-        ids = {query.id for query in some}
-        said = [answer for answer in answers if answer.query in ids]
-        parts.append(feedback(said, some)[1] if said else Budget(asked=len(some)))
-    return Budget(*(sum(vars(part)[name] for part in parts) for name in vars(Budget())))
 
 
 def _repeats(standing: Sequence[Answer], queries: Sequence[Query]) -> tuple[int, int, tuple[str, ...]]:
@@ -158,7 +147,7 @@ def problems(folder: Path) -> list[str]:
     kinds = {}
     for row in rows:
         references = [*json.loads(row.segments), *json.loads(row.anchor)]
-        kinds[row.id] = row.kind, len(json.loads(row.segments))
+        kinds[row.id] = row.kind, [stop - start for _, start, stop in json.loads(row.segments)]
         for episode, start, stop in references:
             if episode not in lengths:
                 found.append(f"question {row.id!r}: its episode {episode!r} is not there; put the file back")

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from embodied.feedback import Feedback, Segments
-from embodied.fit import Objective, fit, ranking
+from embodied.fit import Objective, fit_all, ranking
 from embodied.label_models import EM, LabelModel
+from embodied.likelihoods import Likelihoods
 from embodied.losses import Loss, PairLoss, as_loss, check_loss, logistic
 from embodied.records import Array
 from embodied.scores import Return, Scorer
+
+FAST = 0.03  # the rate of thresholds and rationalities: a handful of numbers that have farther to go than weights
 
 
 class RewardNetwork(nn.Module):
@@ -44,6 +47,7 @@ class RewardNetwork(nn.Module):
         self.loss = as_loss(logistic if loss is None else loss)
         check_loss(self.loss)
         self.steps, self.batch, self.rate, self.chunk = steps, batch, rate, chunk
+        self.likelihoods = Likelihoods(members)
         self.register_buffer("reward_mean", torch.zeros(members))
         self.register_buffer("reward_std", torch.ones(members))
         self.anchors: tuple[Tensor, ...] | None = None
@@ -77,8 +81,9 @@ class RewardNetwork(nn.Module):
         self.reward_mean.copy_(reward.mean(1))
         self.reward_std.copy_(deviation(reward, 1))
 
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from all feedback (`refit`). Without anchors, the segments of this feedback become them."""
+    def fit(self, feedback: Feedback | Sequence[Feedback], rng: np.random.Generator) -> dict[str, float]:
+        """Learn from all feedback, of one kind or several (`refit`). Without anchors, the segments of the first become
+        them."""
         return refit(self, feedback, rng)
 
     def get_extra_state(self) -> dict[str, list[Tensor] | None]:
@@ -138,31 +143,50 @@ class StepReward(RewardNetwork):
 
 
 def refit(
-    model: RewardNetwork, feedback: Feedback, rng: np.random.Generator, objective: Objective | None = None
+    model: RewardNetwork,
+    feedback: Feedback | Sequence[Feedback],
+    rng: np.random.Generator,
+    pairs: Objective | None = None,
 ) -> dict[str, float]:
     """Train on from the present weights with a fresh Adam, then normalise; reports loss and agreement, ties apart.
 
-    The optimiser is not carried, so weights, normaliser, the reliabilities of an `EM` label model and `rng` are the
-    whole state. Without an objective, the model's loss between its scores and the answers.
+    The optimiser is not carried, so weights, normaliser, likelihoods, the reliabilities of an `EM` label model and
+    `rng` are the whole state. Comparisons are held against the scores by `pairs`, by default the model's loss and label
+    model; other kinds of feedback by `likelihoods`, in units of the comparisons, or else of the first kind.
     """
-    model.prepare(feedback.segments)
-    opt = torch.optim.Adam(model.parameters(), lr=model.rate)
-    objective = objective or ranking(model.score, model.loss, model.label_model)
+    parts = [feedback] if isinstance(feedback, Feedback) else list(feedback)
+    model.prepare(parts[0].segments)
+    few = list(model.likelihoods.parameters())
+    many = [parameter for parameter in model.parameters() if all(parameter is not one for one in few)]
+    groups: list[dict[str, Any]] = [{"params": many}, {"params": few, "lr": FAST}]
+    opt = torch.optim.Adam(groups, lr=model.rate)
+    compare = pairs or ranking(model.score, model.loss, model.label_model)
+    objectives = [
+        compare if part.kind == "compare" else ranking(model.score, model.likelihoods.loss(part.kind, part is parts[0]))
+        for part in parts
+    ]
     labels, loss = model.label_model, math.nan
     piece = labels.every if isinstance(labels, EM) else max(model.steps, 1)
     for start in range(0, max(model.steps, 1), piece):
-        report = fit(objective, feedback, opt, steps=min(piece, model.steps - start), batch=model.batch, rng=rng)
+        steps = min(piece, model.steps - start)
+        report = fit_all(list(zip(objectives, parts, strict=True)), opt, steps=steps, batch=model.batch, rng=rng)
         loss = report.losses[-1] if report.losses else loss
-        if isinstance(labels, EM):
-            labels.update(model.loss, model.utilities(feedback.segments), feedback)
+        if isinstance(labels, EM) and parts[0].kind == "compare":
+            labels.update(model.loss, model.utilities(parts[0].segments), parts[0])
     model.normalise()
-    said = torch.diff(feedback.target).squeeze(-1)
-    thought = torch.diff(model.utilities(feedback.segments).mean(0)).squeeze(-1)
-    decided = said != 0
-    return {
-        "loss": loss,
-        "agreement": float((said * thought > 0)[decided].float().mean()) if decided.any() else math.nan,
-    }
+    return {"loss": loss, "agreement": agreement(model, parts)}
+
+
+def agreement(model: RewardNetwork, parts: Sequence[Feedback]) -> float:
+    """The share of decided comparisons, graded ones among them, of which the members' mean thinks as was said."""
+    right: list[Tensor] = []
+    for part in parts:
+        if part.kind in ("compare", "grade") and len(part):
+            said = torch.diff(part.target).squeeze(-1)
+            thought = torch.diff(model.utilities(part.segments).mean(0)).squeeze(-1)
+            right.append((said * thought > 0)[said != 0])
+    decided = torch.cat(right) if right else torch.zeros(0)
+    return float(decided.float().mean()) if len(decided) else math.nan
 
 
 def in_parts(score: Scorer, segments: Segments, steps: int) -> Tensor:

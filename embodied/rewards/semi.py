@@ -1,7 +1,7 @@
 """SURF (arXiv 2203.10050): unlabelled pairs the reward is sure about are answered by itself; segments are cropped."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,9 @@ class SemiSupervised:
         self.model, self.unlabelled = reward, unlabelled
         self.tau, self.weight, self.ratio, self.crop = tau, weight, ratio, crop
 
-    def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
+    def fit(self, feedback: Feedback | Sequence[Feedback], rng: np.random.Generator) -> dict[str, float]:
         """As the reward's own, which see; reports besides how many pseudo-labels a member accepted, and their share."""
-        model, accepted = self.model, list[float]()
+        model, accepted, asked = self.model, list[float](), list[int]()
         labelled = ranking(lambda s: model.score(cropped(s, self.crop, rng)), model.loss, model.label_model)
 
         def objective(part: Feedback) -> Tensor:
@@ -63,13 +63,13 @@ class SemiSupervised:
             score = model.score(cropped(pairs, self.crop, rng))
             # A loss knows targets [B,K] that the members share; here each has its own, so members become rows.
             losses = model.loss(score.flatten(0, 1), opinion.flatten(0, 1)).reshape(sure.shape)
-            accepted.append(sure.float().mean().item())
+            asked.append(len(pairs))
+            accepted.append(sure.float().mean().item() * len(pairs))
             return labelled(part) + self.weight * torch.where(sure, losses, 0.0).sum(0).mean()
 
         report = refit(model, feedback, rng, objective)
-        share = float(np.mean(accepted)) if accepted else math.nan
-        drawn = len(accepted) * self.ratio * min(model.batch, int((feedback.weight > 0).sum()))
-        return {**report, "pseudo_share": share, "pseudo_labels": share * drawn if accepted else 0.0}
+        share = sum(accepted) / drawn if (drawn := sum(asked)) else math.nan
+        return {**report, "pseudo_share": share, "pseudo_labels": sum(accepted)}
 
     def _draw(self, n: int, rng: np.random.Generator) -> Segments:
         pairs = self.unlabelled(n, rng)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from embodied.episodes import Episodes
-from embodied.feedback import Budget, feedback
+from embodied.feedback import Budget, spent
 from embodied.loop import Ask, Round, preference_loop
 from embodied.records import Query
 from embodied.rewards.additive import Additive
@@ -98,8 +98,7 @@ def open_store(folder: Path) -> Iterator[tuple[Store, Episodes]]:
 
 def budget(store: Store, upto: int | None) -> Budget:
     """The account of all questions asked so far, with the answers up to the sequence number `upto`."""
-    answers, asked = store.answers(upto=upto), store.queries()
-    return feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
+    return spent(store.answers(upto=upto), store.queries())
 
 
 def train(

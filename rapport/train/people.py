@@ -21,6 +21,7 @@ from embodied.label_models import EM, LabelModel, as_given
 from embodied.loop import Ask, Learn
 from embodied.records import Answer, Compare, Query, Skip, value_from_json
 from embodied.store import Store
+from embodied.values import first_better
 from human_ui import desk
 from human_ui.clips import encode
 from human_ui.learning import queue_now
@@ -143,12 +144,12 @@ def foretold(model: Any, data: Feedback, answers: Sequence[Answer], before: int)
 
 def known(store: Store, people: Sequence[str], upto: int) -> list[tuple[float, float]]:
     """Each one's counts, right and wrong, from all that was said in the study up to there."""
-    said = [a for a in standing(store.answers(upto=upto)) if isinstance(a.value, Compare)]
     with store.read() as connection:
         offered = connection.execute(select(OFFER.c.query, OFFER.c.truth).where(OFFER.c.truth != "")).all()
-    truths = {row.query: value_from_json(json.loads(row.truth)) for row in offered}
-    gold = {query: value.first for query, value in truths.items() if isinstance(value, Compare)}
-    triples = [(a.query, a.annotator, a.value.first) for a in said if isinstance(a.value, Compare)]
+    truths = {row.query: first_better(value_from_json(json.loads(row.truth))) for row in offered}
+    gold = {query: first for query, first in truths.items() if first is not None}
+    said = [(a.query, a.annotator, first_better(a.value)) for a in standing(store.answers(upto=upto))]
+    triples = [(query, name, first) for query, name, first in said if first is not None]
     found = {r.annotator: r.beta for r in (reliabilities(triples, gold).annotators if triples else ())}
     return [found.get(name, TRUST) for name in people]
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from embodied import checkpoint
-from embodied.feedback import Budget, feedback
+from embodied.feedback import Budget, spent
 from embodied.loop import RewardModel, preference_loop
 from embodied.losses import Loss, PairLoss
 from embodied.rewards.conv import PixelEnsemble
@@ -121,10 +121,8 @@ def _named(part: Any) -> Any:
 
 def spent_so_far(source: Source, rounds: int) -> Budget:
     """The account of all questions, with the answers that had been read by the end of so many rounds."""
-    store, prefix = source.store, source.prefix
-    answers = store.answers(upto=store.cursor(source.consumer, rounds - 1), prefix=prefix)
-    asked = store.queries(prefix=prefix)
-    return feedback(answers, asked)[1] if answers else Budget(asked=len(asked))
+    upto = source.store.cursor(source.consumer, rounds - 1)
+    return spent(source.store.answers(upto=upto, prefix=source.prefix), source.store.queries(prefix=source.prefix))
 
 
 def progress_row(row: Mapping[str, Any]) -> dict[str, float]:

@@ -14,23 +14,40 @@ import embodied
 from embodied.records import (
     MAX_STEPS,
     Answer,
+    Choose,
     Compare,
+    Grade,
+    Marks,
     Query,
     Rank,
     Rate,
     RecordError,
     Segment,
     Skip,
+    Stop,
+    Survey,
+    Written,
     check_answer,
     value_from_json,
     value_to_json,
 )
+from embodied.values import first_better, shown_as
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+YES_OR_NO = st.sampled_from([True, False, None])
+ITEM = st.one_of(st.none(), st.floats(0, 1), st.tuples(YES_OR_NO, YES_OR_NO))
+SPAN = st.tuples(st.integers(0, 50), st.integers(51, 99), st.booleans())
 VALUES = st.one_of(
     st.floats(0, 1).map(Compare),
+    st.integers(-2, 2).map(Grade),
+    st.integers(0, 5).map(Choose),
+    st.lists(SPAN, max_size=4).map(lambda spans: Marks(tuple(spans))),
+    st.integers(1, 99).map(Stop),
+    st.builds(Survey, st.floats(0, 1), st.dictionaries(TEXT.filter(len), ITEM, max_size=3), TEXT),
+    TEXT.filter(str.strip).map(Written),
     st.integers(2, 6).flatmap(lambda k: st.permutations(range(k))).map(lambda order: Rank(tuple(order))),
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6).map(lambda v: Rate(tuple(v))),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=30).map(Skip),
+    TEXT.map(Skip),
 )
 
 
@@ -45,6 +62,25 @@ def query(kind="compare", k=2):
 
 def answer(said, **changes):
     return Answer(**{"id": "a", "query": "q", "annotator": "ann", "source": "person", "value": said, **changes})
+
+
+def test_what_was_said_of_places_is_kept_of_segments():
+    """shown[i] is the segment in place i; ranking, rating, choosing and comparing are all about places."""
+    shown = (2, 0, 3, 1)
+    assert shown_as(Rank((1, 0, 2, 3)), shown).order == (0, 2, 3, 1)
+    assert shown_as(Rate((10.0, 20.0, 30.0, 40.0)), shown).values == (20.0, 40.0, 10.0, 30.0)
+    assert shown_as(Choose(2), shown).best == 3
+    assert shown_as(Compare(0.9), (1, 0)).first == pytest.approx(0.1)
+    assert shown_as(Grade(2), (1, 0)).level == -2
+    survey = Survey(1.0, {"cave": (True, None), "faster": 0.0, "neat": None}, "it fell")
+    assert shown_as(survey, (1, 0)) == Survey(0.0, {"cave": (None, True), "faster": 1.0, "neat": None}, "it fell")
+
+
+@given(VALUES, st.integers(1, 6).flatmap(lambda k: st.permutations(range(k))))
+def test_what_was_shown_in_another_order_is_put_back(value, shown):
+    inverse = tuple(shown.index(k) for k in range(len(shown)))
+    back = shown_as(shown_as(value, tuple(shown)), inverse)
+    assert back == value or (first_better(value), first_better(back)) == pytest.approx((first_better(value),) * 2)
 
 
 @given(VALUES)
@@ -71,6 +107,16 @@ def test_what_is_no_value_is_refused(data):
         (lambda: Rank((0, 1.0)), "not an index; give whole numbers"),
         (lambda: Rate(()), "a rating of nothing; give one number per segment"),
         (lambda: Rate((1.0, float("inf"))), "rating is inf; give a finite number"),
+        (lambda: Grade(3), "level of a graded comparison is 3; give a whole number, -2 to 2"),
+        (lambda: Grade(1.0), r"is 1\.0; give a whole number"),
+        (lambda: Choose(-1), "best of a choice is -1; give a whole number, 0 or more"),
+        (lambda: Marks(((3, 3, True),)), "stop of a mark, after its start, is 3; give a whole number, 4 to"),
+        (lambda: Marks(((0, 3, 1),)), r"a mark is \(0, 3, 1\); give \(start, stop, true for good"),
+        (lambda: Stop(0), "steps before a stop is 0; give a whole number, 1 to"),
+        (lambda: Survey(0.5, {"cave": 2}), "'cave' of a survey is 2.0; give a probability"),
+        (lambda: Survey(0.5, {"cave": (True,)}), r"'cave' of a survey is \(True,\); give yes, no or None for each"),
+        (lambda: Survey(0.5, why="x" * 10_001), "why of a survey has 10001 characters; write at most 10,000"),
+        (lambda: Written("  "), "nothing was written; write something, or skip"),
         (lambda: Skip(3), "reason of a skip is 3; give text"),
     ],
 )
@@ -115,10 +161,10 @@ def test_segments_without_actions_of_bytes_and_of_one_step():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: query(k=3), "query 'q' compares 3 segments; give exactly 2, or use kind 'rank'"),
-        (lambda: query("rank", 1), "query 'q' of kind 'rank' has 1 segments; give more"),
-        (lambda: query("rate", 0), "query 'q' of kind 'rate' has 0 segments; give more"),
-        (lambda: query("stars"), "query 'q' has kind 'stars'; use one of compare, rank, rate"),
+        (lambda: query(k=3), "query 'q' of kind 'compare' has 3 segments; give exactly 2"),
+        (lambda: query("rank", 1), "query 'q' of kind 'rank' has 1 segments; give at least 2"),
+        (lambda: query("rate", 0), "query 'q' of kind 'rate' has 0 segments; give at least 1"),
+        (lambda: query("stars"), "query 'q' has kind 'stars'; use one of compare, grade, rank, choose, rate, mark"),
         (lambda: Query("x" * 201, (segment(), segment())), "id of a query has 201 characters: .*; give 1 to 200"),
         (lambda: Query("\ud800", (segment(), segment())), "no valid Unicode; remove the lone surrogate"),
         (lambda: Query("q", (segment(), segment(width=4))), r"mixes obs of shapes \[\(3,\), \(4,\)\] per step"),
@@ -141,7 +187,7 @@ def test_any_text_is_an_id(name):
         ({"id": 7}, "id of an answer is 7; give text"),
         ({"annotator": ""}, "annotator of answer 'a' has 0 characters"),
         ({"source": "robot"}, "answer 'a' has source 'robot'; use one of person, teacher, judge, import"),
-        ({"value": 0.5}, r"answer 'a' has value 0\.5; use Compare, Rank, Rate or Skip"),
+        ({"value": 0.5}, r"answer 'a' has value 0\.5; use one of embodied.values"),
         ({"supersedes": "a"}, "answer 'a' supersedes itself; a revision needs an id of its own"),
     ],
 )
@@ -157,6 +203,12 @@ def test_answers_that_cannot_be(changes, sentence):
         ("rank", 3, Rank((2, 0, 1)), Rank((1, 0))),
         ("rate", 3, Rate((0, -1, 5)), Rate((1, 2))),
         ("rate", 2, Rate((1, 2)), Compare(1.0)),
+        ("grade", 2, Grade(-2), Compare(1.0)),
+        ("choose", 3, Choose(2), Choose(3)),
+        ("mark", 1, Marks(((0, 5, True), (2, 3, False))), Marks(((4, 6, True),))),
+        ("stop", 1, Stop(5), Stop(6)),
+        ("survey", 2, Survey(1.0, {"cave": (True, None)}), Compare(1.0)),
+        ("write", 1, Written("It fell."), Rate((1.0,))),
     ],
 )
 def test_an_answer_fits_its_query(kind, k, fits, not_fits):

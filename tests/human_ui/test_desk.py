@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import human_ui
 from embodied.episodes import Episode, Episodes, cut
-from embodied.records import Compare, Query, Rank, Rate, RecordError, Skip
+from embodied.records import Compare, Query, Rate, RecordError, Skip
 from embodied.store import Store, StoreError
 from human_ui import desk, people, tables
 from human_ui.study import Study
@@ -218,18 +216,6 @@ def test_many_people_at_once_get_every_query_once(store):
     for thread in threads:
         thread.join()
     assert sorted(seen) == sorted(f"q{i}" for i in range(60)) and store.last_seq() == 60
-
-
-@given(st.permutations(range(4)), st.permutations(range(4)))
-def test_what_was_said_of_what_was_shown_comes_back(shown, order):
-    """shown[i] is the segment in place i; ranking, rating and comparing are all about places."""
-    ranked = desk.in_order(Rank(tuple(order)), shown)
-    assert ranked.order == tuple(shown[place] for place in order)
-    rated = desk.in_order(Rate(tuple(10.0 * shown[i] for i in range(4))), shown)
-    assert rated.values == (0.0, 10.0, 20.0, 30.0)
-    for value in (Rank(tuple(order)), Rate((1.0, 2.0, 3.0, 4.0)), Skip("x")):
-        assert desk.as_shown(desk.in_order(value, shown), shown) == value
-    assert desk.in_order(Compare(0.9), (1, 0)).first == pytest.approx(0.1)
 
 
 def test_the_gui_loads_no_torch():
