@@ -17,7 +17,7 @@ import numpy as np
 from embodied import checkpoint
 from embodied.checkpoint import Stateful
 from embodied.feedback import Budget, by_kind
-from embodied.records import Query
+from embodied.records import Answer, Query
 from embodied.store import Store
 
 
@@ -56,6 +56,14 @@ class Round:
     steps: int
 
 
+Rounds = Sequence[Round] | Callable[[int], Round | None]
+"""All rounds, or what gives each as it comes, None at the end: a function of what the loop saves with it (`parts`), the
+answer log and the cursor log."""
+Learn = Callable[[Any, Sequence[Answer], int, np.random.Generator], dict[str, float]]
+"""(all feedback, as `RewardModel.fit` is given it, the answers that it was made of, the greatest number that was known
+before, rng) -> metrics."""
+
+
 class _Given:
     """Whether the agent has been given the reward yet: until somebody answers it has not."""
 
@@ -81,41 +89,52 @@ def preference_loop(
     agent: Agent,
     reward: RewardModel,
     *,
-    rounds: Sequence[Round],
+    rounds: Rounds,
     propose: Propose,
     ask: Ask,
     store: Store,
     folder: Path,
     rng: np.random.Generator,
     consumer: str = "loop",
+    prefix: str = "",
+    learn: Learn | None = None,
     **parts: Stateful,
 ) -> Iterator[RoundReport]:
     """Runs the rounds that `folder` has not finished yet; yields one report after each, when its checkpoint is on disk.
 
-    `parts` are further things with a state that propose or ask change. Killed at any instant and started again, the
-    result equals the uninterrupted run bit for bit on CPU. Raises what the store, the checkpoint and `feedback` raise.
+    Several runs may share a store: each has a name of its own as `consumer`, and the ids of its queries begin with
+    `prefix`. The reward is refitted in rounds that bring an answer, by its own `fit` or by `learn`. `parts` are further
+    things with a state that propose or ask change. Killed at any instant and started again, the result equals the
+    uninterrupted run bit for bit on CPU. Raises what the store, the checkpoint and `feedback` raise.
     """
     given = _Given()
     everything: dict[str, Any] = dict(agent=agent, reward=reward, rng=rng, given=given, **parts)
-    done = checkpoint.load(folder, **everything)
+    upcoming = rounds if callable(rounds) else lambda n: rounds[n] if n < len(rounds) else None
+    refit: Learn = learn or (lambda data, answers, before, rng: reward.fit(data, rng))
+    index = checkpoint.load(folder, **everything)
     if given.reward:
         agent.reward_changed(reward, fresh=False)
-    for index in range(done, len(rounds)):
+    asked, budget = store.queries(prefix=prefix), None
+    while (now := upcoming(index)) is not None:
         metrics: dict[str, float] = {}
-        if rounds[index].questions:
-            queries = propose(index, rounds[index].questions, rng)
+        if now.questions:
+            queries = propose(index, now.questions, rng)
             store.add_queries(queries)
-            answered = {answer.query for answer in store.answers()}
+            answered = {answer.query for answer in store.answers(prefix=prefix)}
             ask([query for query in queries if query.id not in answered])
-        upto = store.log_cursor(consumer, index, store.last_seq())
-        answers, asked = store.answers(upto=upto), store.queries()
-        budget = Budget(asked=len(asked))
-        if answers:
+            asked = store.queries(prefix=prefix)
+        before = (store.cursor(consumer, index - 1) or 0) if index else 0
+        answers = store.answers(upto=store.log_cursor(consumer, index, store.last_seq()), prefix=prefix)
+        fresh = any(answer.seq > before for answer in answers)
+        if not answers:
+            budget = Budget(asked=len(asked))
+        elif fresh or now.questions or budget is None:
             said, budget = by_kind(answers, asked)
-            if said:
-                metrics |= reward.fit(said[0] if len(said) == 1 else said, rng)
+            if fresh and said:
+                metrics |= refit(said[0] if len(said) == 1 else said, answers, before, rng)
                 given.reward = True
                 agent.reward_changed(reward)
-        metrics |= agent.advance(rounds[index].steps)
-        checkpoint.save(folder, index + 1, **everything)
-        yield RoundReport(index, budget, metrics)
+        metrics |= agent.advance(now.steps)
+        index += 1
+        checkpoint.save(folder, index, **everything)
+        yield RoundReport(index - 1, budget, metrics)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Row, Table, delete, func, insert, select
+from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Row, Table, delete, func, insert, select, true
 from sqlalchemy.exc import DBAPIError
 
 from embodied import atomic, database, postgres
@@ -105,12 +105,13 @@ class Store:
 
         self.write(work)
 
-    def queries(self, ids: Iterable[str] | None = None) -> list[Query]:
-        """The queries of these ids in their order, or all in the order in which they were added."""
+    def queries(self, ids: Iterable[str] | None = None, *, prefix: str = "") -> list[Query]:
+        """The queries of these ids in their order, or all in the order in which they were added, of which the ids begin
+        with `prefix`."""
         wanted = None if ids is None else list(ids)
         with self.read() as connection:
             if wanted is None:
-                found = list(connection.execute(select(QUERY).order_by(QUERY.c.seq)))
+                found = list(connection.execute(select(QUERY).where(_begins(QUERY.c.id, prefix)).order_by(QUERY.c.seq)))
             else:
                 found = list(_rows(connection, QUERY, wanted))
         rows = {row.id: row for row in found}
@@ -130,9 +131,9 @@ class Store:
         given = [replace(answer, seq=0) for answer in answers]
         return self.write(lambda connection: put_answers(connection, self.name, given))
 
-    def answers(self, after: int = 0, upto: int | None = None) -> list[Answer]:
-        """The answers with after < seq <= upto, in order."""
-        wanted = select(ANSWER).where(ANSWER.c.seq > after).order_by(ANSWER.c.seq)
+    def answers(self, after: int = 0, upto: int | None = None, *, prefix: str = "") -> list[Answer]:
+        """The answers with after < seq <= upto, in order, to queries whose ids begin with `prefix`."""
+        wanted = select(ANSWER).where(ANSWER.c.seq > after, _begins(ANSWER.c.query, prefix)).order_by(ANSWER.c.seq)
         if upto is not None:
             wanted = wanted.where(ANSWER.c.seq <= upto)
         with self.read() as connection:
@@ -280,6 +281,11 @@ def _rows(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[
     unique = list(dict.fromkeys(ids))
     for i in range(0, len(unique), CHUNK):
         yield from connection.execute(select(table).where(table.c.id.in_(unique[i : i + CHUNK])))
+
+
+def _begins(column: Column[str], prefix: str) -> ColumnElement[bool]:
+    # Not LIKE, to which SQLite's capitals are small letters.
+    return func.substr(column, 1, len(prefix)) == prefix if prefix else true()
 
 
 def _last(connection: Connection, table: Table) -> int:

@@ -176,16 +176,38 @@ class _Copied(gymnasium.Wrapper[Any, Any, Any, Any]):
         return copy.deepcopy(obs), *rest
 
 
+class _Seeded(_Copied):
+    """Every episode begins from a seed of its own, so that it can be played again."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.first, self.episodes, self.begun = 0, 0, 0  # plain values, and so a part of the state
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self.first, self.episodes = seed, 0
+        self.begun = int(np.random.SeedSequence([self.first, self.episodes]).generate_state(1)[0]) >> 1
+        self.episodes += 1
+        return super().reset(seed=self.begun, options=options)
+
+
 class Copies(SyncVectorEnv):
     """Copies of an environment stepped one after the other, reset in the step that ends an episode.
 
-    Their random streams are seeded here. They do not tell their state: a run that is resumed begins new episodes.
+    Their random streams are seeded here; with `seeded` anew for every episode. They do not tell their state: a run that
+    is resumed begins new episodes.
     """
 
-    def __init__(self, make: Make, copies: int = 1, *, seed: int = 0) -> None:
+    def __init__(self, make: Make, copies: int = 1, *, seed: int = 0, seeded: bool = False) -> None:
         # An environment may use its array of observations again, and the last one of an episode is kept over a reset.
-        super().__init__([lambda: _Copied(make())] * copies, autoreset_mode=AutoresetMode.SAME_STEP)
+        layer = _Seeded if seeded else _Copied
+        super().__init__([lambda: layer(make())] * copies, autoreset_mode=AutoresetMode.SAME_STEP)
         self.reset(seed=seed)
+
+    def begun(self, copy: int) -> int:
+        """The seed with which the present episode of this copy began; -1: it had none of its own."""
+        env = self.envs[copy]
+        return env.begun if isinstance(env, _Seeded) else -1
 
 
 class ExactCopies(Copies):

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from embodied.database import ANSWER
 from embodied.records import Answer, value_to_json
+from embodied.store import Store
 from human_ui import desk
 from human_ui.guard import Learner, site_of
 from human_ui.tables import LEASE, OFFER, OPEN
@@ -45,14 +46,13 @@ def answers(
     return [told(answer) for answer in found[:limit]]
 
 
-@router.get("/queue")
-def queue(request: Request, learner: Learner) -> dict[str, Any]:
-    """Questions that are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
-    store, now = site_of(request).store, time.time()
+def queue_now(store: Store, now: float) -> dict[str, int]:
+    """Questions that are open, looked at and answered, people who look or did lately, answers in the last minute."""
     with store.read() as connection:
         free = connection.execute(select(func.count()).select_from(OFFER).where(OPEN))
         leased = select(func.count()).select_from(LEASE).where(LEASE.c.state == "open", LEASE.c.until >= now)
-        people = select(func.count(func.distinct(LEASE.c.person))).where(LEASE.c.given > now - 300)
+        looking = or_(LEASE.c.given > now - 300, and_(LEASE.c.state == "open", LEASE.c.until >= now))
+        people = select(func.count(func.distinct(LEASE.c.person))).where(looking)
         lately = select(func.count()).select_from(LEASE).where(LEASE.c.state == "answered", LEASE.c.given > now - 60)
         return {
             "open": int(free.scalar_one()),
@@ -62,6 +62,12 @@ def queue(request: Request, learner: Learner) -> dict[str, Any]:
             "last_minute": int(connection.execute(lately).scalar_one()),
             "last_seq": store.last_seq(),
         }
+
+
+@router.get("/queue")
+def queue(request: Request, learner: Learner) -> dict[str, Any]:
+    """For sizing the next batch: `queue_now`."""
+    return queue_now(site_of(request).store, time.time())
 
 
 @router.post("/withdraw", status_code=204)

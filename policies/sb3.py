@@ -330,11 +330,8 @@ class Sb3:
                 model._last_obs = env.present(env.obs)
                 env.running[:] = state["running"]
                 model._last_episode_starts = np.array(state["starts"])
-        else:
-            if env.recorder is not None:
-                env.recorder.forget_under_way()
-            if state["replay"] is not None:
-                replay.cut(self._replay())
+        elif state["replay"] is not None:
+            replay.cut(self._replay())
 
     def _arrays(self) -> dict[str, Array]:
         return {name: value.detach().numpy() for name, value in self.module.state_dict().items()}

@@ -86,6 +86,8 @@ class VecAdapter(VecEnv):
         # An environment that tells its state carries its stream too; any other is seeded, so that runs can be repeated.
         obs, _ = self.env.reset(seed=None if self.exact else self.seed_of_reset + self.steps)
         self.running[:] = 0.0
+        if self.recorder is not None:
+            self.recorder.begin()
         self.obs = self._finite("observation", np.array(obs, dtype=self._dtype))
         return self.present(self.obs)
 

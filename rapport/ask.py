@@ -47,6 +47,8 @@ def template(name: str) -> str:
         f'question = "{usual.question}"\n'
         f"want = {usual.want}         # people per question\n"
         f"gold = {usual.gold}       # share of questions whose answer is known\n"
+        f"clip_seconds = {usual.clip_seconds}  # how long the clips are that `rapport train --ask` shows ...\n"
+        f"fps = {usual.fps}          # ... and how many steps of the environment go by in a second of them\n"
         f"rest = {usual.rest}        # a break is offered after so many answers\n"
         f'consent = ""\n'
         f'instructions = ""\n'

@@ -65,6 +65,14 @@ class Train:
     """How answers become a reward and a reward behaviour. true: the environment's own reward, which asks nobody."""
     answers: int = 100
     """How many questions may be asked in all."""
+    ask: Annotated[Path | None, tyro.conf.arg(metavar="STUDY", help_behavior_hint="")] = None
+    """Ask people instead of a simulated teacher, in this study's folder; `rapport ask STUDY` serves it meanwhile."""
+    store: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """With --ask: the study's PostgreSQL database, as `rapport ask` has it."""
+    run: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """With --ask: the run's name in the study, which several may share; by default that of its folder."""
+    patience: float = 30.0
+    """With --ask: minutes without a new answer after which nobody is waited for any more."""
     steps: int = 20_000
     """Environment steps, all copies together."""
     seed: int = 0
@@ -81,7 +89,7 @@ class Train:
     sessions: int = 10
     """Rounds of questions, evenly over the run."""
     clip: int = 50
-    """Steps of a clip; the whole episode where it is shorter."""
+    """Steps of a clip; the whole episode where it is shorter. With --ask the study says how long clips are."""
     copies: int = 1
     """Copies of the environment side by side."""
     horizon: int = 0

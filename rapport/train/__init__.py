@@ -5,11 +5,13 @@ train(Settings(env="Reacher-v5", method=pebble(), answers=100, steps=20_000), "r
 """
 
 from rapport.train.methods import METHODS, Method, ensemble, pebble, rune, surf, transformer, true_reward
+from rapport.train.people import Asking
 from rapport.train.settings import Settings
 from rapport.train.training import Trained, train
 
 __all__ = [
     "METHODS",
+    "Asking",
     "Method",
     "Settings",
     "Trained",

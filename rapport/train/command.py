@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from embodied import checkpoint
+from human_ui import study
+from human_ui.site import TERMS
 from rapport.console import say, working
 from rapport.offline import Settings as OfflineSettings
 from rapport.offline import offline
+from rapport.run import read_json
 from rapport.train.methods import METHODS
+from rapport.train.people import Asking
 from rapport.train.settings import Settings
 from rapport.train.training import train
 
@@ -44,10 +48,37 @@ def settings_of(options: Train, env: str) -> Settings:
     )
 
 
-def default_folder(settings: Settings) -> Path:
+def asking_of(options: Train) -> Asking | None:
+    """Raises ValueError for flags of which one makes the other meaningless, and where there is no study."""
+    given = {f.name: getattr(options, f.name) != f.default for f in fields(options)}
+    if options.ask is None:
+        if wrong := [f"--{name}" for name in ("store", "run", "patience") if given[name]]:
+            raise ValueError(f"{', '.join(wrong)} say how people are asked: give --ask STUDY too, or leave them out.")
+        return None
+    if wrong := [f"--{name.replace('_', '-')}" for name in ("teacher", "tie_rate") if given[name]]:
+        raise ValueError(f"{', '.join(wrong)} are of a simulated teacher, and --ask asks people: leave them out.")
+    if given["clip"]:
+        raise ValueError(
+            f"--clip is {options.clip}, and with --ask the study says how long clips are: set clip_seconds and fps in "
+            f"{options.ask / TERMS}, one step a frame."
+        )
+    asking = Asking(options.ask, options.store, options.run or "", options.patience)
+    asking.check()
+    return asking
+
+
+def with_clips_of(settings: Settings, terms: study.Study, folder: Path) -> Settings:
+    """Clips as long as the study has them, or had them when the run began."""
+    config = folder / "config.json"
+    steps = max(1, round(terms.clip_seconds * terms.fps))
+    return replace(settings, clip=read_json(config)["clip"] if config.exists() else steps)
+
+
+def default_folder(settings: Settings, asking: Asking | None = None) -> Path:
     """One folder per setting that is often changed; others are refused by the folder itself."""
     env = re.sub(r"[^A-Za-z0-9._-]+", "-", settings.env)
     parts = ["train", env, settings.method.name, f"seed{settings.seed}", f"{settings.answers}answers"]
+    parts += [f"asked-{asking.study.resolve().name}"] if asking else []
     return Path("runs") / "-".join(parts)
 
 
@@ -96,21 +127,34 @@ def off_line(options: Train, data: Path) -> int:
 def online(options: Train, env: str) -> int:
     if options.bounds != (-1.0, 1.0):
         raise ValueError("--bounds are of the actions in --data; an environment tells its own: leave them out.")
+    asking = asking_of(options)
     settings = settings_of(options, env)
-    folder = options.out or default_folder(settings)
+    folder = options.out or default_folder(settings, asking)
+    if asking:
+        settings = with_clips_of(settings, study.load(asking.study / TERMS), folder)
     if (folder / "result.json").exists():
         say(f"{folder} is finished: this is what it found. Another --out makes a new run.")
     elif done := checkpoint.latest(folder / "checkpoints"):
-        say(f"{folder}: going on after round {done} of {settings.sessions + 1}.")
+        say(f"{folder}: going on after round {done}" + ("." if asking else f" of {settings.sessions + 1}."))
+    whose = "own" if asking else "true"  # what people want is not known
     with tqdm(
         total=settings.steps, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True
     ) as bar:
 
         def told(row: dict[str, Any]) -> None:
             bar.update(max(0, row["steps"] - bar.n))
-            bar.set_postfix_str(f"{row['answers']} answers, true return {row['return']:.4g}")
+            now = f", {row['open']} questions open, {row['people']} people answer" if asking else ""
+            bar.set_postfix_str(f"{row['answers']} answers{now}, {whose} return {row['return']:.4g}")
 
-        trained = train(settings, folder, progress=bar.update, told=told, doing=bar.set_description_str)
+        trained = train(
+            settings,
+            folder,
+            ask=asking,
+            progress=bar.update,
+            told=told,
+            doing=bar.set_description_str,
+            says=lambda text: tqdm.write(text, file=sys.stderr),
+        )
     with working("writing the report"):
         from rapport.train.report import write_report
 
@@ -123,9 +167,8 @@ def online(options: Train, env: str) -> int:
         return 0
     spent = result["budget"]
     print(f"\n{settings.env}, {settings.method.name}, {settings.episodes} episodes that nothing was learned from:")
-    print(
-        f"true return {result['return_before']:.4g} before, {result['return_after']:.4g} after {result['steps']} steps"
-    )
+    before, after = (f"{result[f'return_{when}']:.4g}" for when in ("before", "after"))
+    print(f"{whose} return {before} before, {after} after {result['steps']} steps")
     print(
         f"{spent['asked']} questions: {spent['answered']} answered ({spent['ties']} ties), {spent['skipped']} skipped; "
         f"{result['seconds']:.0f} s. Look at it: {report}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -42,7 +43,7 @@ class Actor(Agent, Protocol):
 class Learner:
     """Settings of PPO and SAC that work on small tasks; `algorithm`, `policy` and `kwargs` replace them.
 
-    progress(n) is called with every n environment steps.
+    progress(n) is called with every n environment steps. seeded: its episodes can be played again, to be drawn.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Learner:
         world: World,
         settings: Settings,
         *,
+        seeded: bool = False,
         algorithm: type[BaseAlgorithm] | None = None,
         policy: str | type[BasePolicy] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -60,12 +62,13 @@ class Learner:
         chosen = algorithm or {"auto": PPO if discrete else SAC, "sac": SAC, "ppo": PPO}[settings.algorithm]
         if chosen is SAC and discrete:
             raise ValueError(f"SAC acts with numbers, and {world.name}'s actions are {world.actions}; use ppo")
-        own = dict(kwargs or {})
+        own = copy.deepcopy(dict(kwargs or {}))  # stable-baselines3 writes into policy_kwargs
         rate = own.pop("learning_rate", settings.rate or (3e-4 if chosen is PPO else 1e-3))
         defaults = _defaults(chosen, settings, world) if algorithm is None else {}
-        self.recorder = Recorder(settings.copies, _kept(world))
+        copies = world.copies(settings.copies, settings.seed, seeded)
+        self.recorder = Recorder(settings.copies, _kept(world), copies.begun)
         self.sb3 = Sb3(
-            world.copies(settings.copies, settings.seed),
+            copies,
             seed=settings.seed,
             algorithm=chosen,
             policy=policy or ("CnnPolicy" if world.frames else "MlpPolicy"),

@@ -75,8 +75,16 @@ def features(batch: Segments) -> Array:
     return flat
 
 
-def proposer(actor: Actor, world: World, settings: Settings, reward: Any, episodes: Episodes, store: Store) -> Propose:
+def episode_id(run: str, number: int) -> str:
+    """Of the episode of this number in a run; several runs of one study have names, a run by itself has none."""
+    return f"{run}-episode-{number:06d}" if run else f"episode-{number:06d}"
+
+
+def proposer(
+    actor: Actor, world: World, settings: Settings, reward: Any, episodes: Episodes, store: Store, run: str = ""
+) -> Propose:
     """Stretches of what the agent lately did, paired at random and chosen from by the method's `select`."""
+    prefix = f"{run}:" if run else ""
 
     def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
         trajectories = actor.trajectories()
@@ -86,12 +94,12 @@ def proposer(actor: Actor, world: World, settings: Settings, reward: Any, episod
             )
         where = pairs(trajectories, POOL * k, settings.clip, rng)
         # A run that was killed in this very round has its questions in the store already.
-        asked = [q for q in store.queries() if int(q.id.split("-")[1]) < index]
+        asked = [q for q in store.queries(prefix=prefix) if int(q.id.removeprefix(prefix).split("-")[1]) < index]
         chosen = where[_choose(settings.method.select, trajectories, world, where, k, reward, asked, rng)]
-        kept = {int(i): _episode(trajectories[i], world) for i in np.unique(chosen[..., 0])}
+        kept = {int(i): _episode(run, trajectories[i], world) for i in np.unique(chosen[..., 0])}
         episodes.save(kept.values())
         return [
-            Query(f"question-{index:03d}-{n:03d}", tuple(cut(kept[int(i)], int(a), int(b)) for i, a, b in pair))
+            Query(f"{prefix}question-{index:03d}-{n:03d}", tuple(cut(kept[int(i)], int(a), int(b)) for i, a, b in pair))
             for n, pair in enumerate(chosen)
         ]
 
@@ -129,8 +137,8 @@ def _taken(asked: Sequence[Query], batch: Segments) -> Array | None:
     return np.stack([np.stack([s.obs for s in q.segments]).ravel() for q in rows]) if rows else None
 
 
-def _episode(t: Trajectory, world: World) -> Episode:
-    return Episode(f"episode-{t.number:06d}", t.obs, world.encode(t.act), {"reward": t.own}, t.terminated)
+def _episode(run: str, t: Trajectory, world: World) -> Episode:
+    return Episode(episode_id(run, t.number), t.obs, world.encode(t.act), {"reward": t.own}, t.terminated)
 
 
 def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store) -> Ask:

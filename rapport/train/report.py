@@ -51,6 +51,13 @@ def _lead(config: dict[str, Any], result: dict[str, Any]) -> str:
     if not result["budget"]["asked"]:
         return f"Trained on the environment's own reward for {result['steps']:,} steps; judged on {n} fixed episodes."
     resume = "goes on exactly" if result["exact"] else "begins new episodes"
+    if "asked" in config:
+        return (
+            f"People gave {result['budget']['answered']} answers to {result['budget']['asked']} questions about clips "
+            f"of {config['clip']} steps, while training went on. The agent saw nothing of the environment's reward, "
+            f"and people may want something else. {result['steps']:,} steps, judged by that reward on {n} fixed "
+            f"episodes by which nothing is chosen. A run that is stopped {resume}."
+        )
     return (
         f"A simulated teacher ({escape(config['teacher'])}) answered {result['budget']['answered']} questions about "
         f"clips of {config['clip']} steps; the agent saw nothing else of the environment's own reward. "

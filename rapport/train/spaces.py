@@ -29,10 +29,12 @@ class SpaceError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """An environment as it is trained on. `limit`: the longest episode, None where nothing but itself ends one."""
+    """An environment as it is trained on. `limit`: the longest episode, None where nothing but itself ends one. `drawn`
+    makes the same with pictures."""
 
     name: str
     make: Make
+    drawn: Make
     checked: Checked
     limit: int | None
     observations: spaces.Box
@@ -46,8 +48,8 @@ class World:
     def act_size(self) -> int:
         return int(spaces.flatdim(self.actions))
 
-    def copies(self, n: int, seed: int) -> Copies:
-        return (ExactCopies if self.checked.exact else Copies)(self.make, n, seed=seed)
+    def copies(self, n: int, seed: int, seeded: bool = False) -> Copies:
+        return (ExactCopies if self.checked.exact else Copies)(self.make, n, seed=seed, seeded=seeded)
 
     def encode(self, act: Array) -> Array:
         """Actions [...,*A] as a reward sees them, [...,act_size]: numbers as they are, choices as ones and zeros."""
@@ -72,11 +74,16 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
     """
     build = _builder(name, kwargs)
 
-    def make() -> gymnasium.Env[Any, Any]:
-        env = build()
+    def fitted(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         if horizon:
             env = TimeLimit(env, horizon)
         return env if _fits(env.observation_space) else FlattenObservation(env)
+
+    def make() -> gymnasium.Env[Any, Any]:
+        return fitted(build())
+
+    def drawn() -> gymnasium.Env[Any, Any]:
+        return fitted(_builder(name, {**kwargs, "render_mode": "rgb_array"})())
 
     try:
         env = build()
@@ -96,7 +103,7 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
         _check_end(name, env, seed)
     env.close()
     assert isinstance(seen, spaces.Box)
-    return World(name, make, check(make, seed=seed), min(limits, default=None), seen, acts)
+    return World(name, make, drawn, check(make, seed=seed), min(limits, default=None), seen, acts)
 
 
 def _fits(space: spaces.Space[Any]) -> bool:

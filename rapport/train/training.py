@@ -13,21 +13,25 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from embodied import checkpoint
-from embodied.episodes import Episodes
 from embodied.feedback import Budget, spent
-from embodied.loop import RewardModel, Round, preference_loop
+from embodied.loop import RewardModel, preference_loop
 from embodied.losses import Loss, PairLoss
 from embodied.rewards.conv import PixelEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.rewards.learning import StepReward
 from embodied.rewards.semi import SemiSupervised
 from embodied.rewards.transformer import PreferenceTransformer
-from embodied.store import Store
+from human_ui import study
+from human_ui.site import TERMS
+from rapport.console import say
 from rapport.data_folder import doubts
 from rapport.run import machine, read_json, run_folder, write_json
 from rapport.train.learner import EVALUATION, Actor, Learner, returns
-from rapport.train.questions import proposer, simulated, unlabelled
+from rapport.train.people import Asking, kept
+from rapport.train.pictures import try_drawing
+from rapport.train.questions import proposer, unlabelled
 from rapport.train.settings import Settings
+from rapport.train.source import Source, from_people, from_teacher
 from rapport.train.spaces import World, world
 
 FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
@@ -53,9 +57,11 @@ def train(
     actor: MakeActor | None = None,
     reward: MakeReward | None = None,
     loss: Loss | PairLoss | None = None,
+    ask: Asking | None = None,
     progress: Callable[[int], object] = lambda n: None,
     told: Callable[[dict[str, Any]], object] = lambda row: None,
     doing: Callable[[str], object] = lambda what: None,
+    says: Callable[[str], object] = say,
     **sb3: Any,
 ) -> Trained:
     """Runs what `folder` has not finished of the run. Torch is set to one thread for the whole process.
@@ -63,7 +69,9 @@ def train(
     Args:
         actor: makes an agent of your own (`rapport.train.learner.Actor`); by default SAC, or PPO for choices.
         reward: makes a reward network of your own. loss: a pair loss for the default network, checked first.
+        ask: a study whose people answer instead of the simulated teacher, while training goes on.
         progress, told, doing: get environment steps, a row per round, and what takes more than a moment.
+        says: gets sentences for whoever looks on.
         sb3: `algorithm` and `policy`, classes of stable-baselines3 or yours, and `kwargs` of the algorithm.
 
     Raises SpaceError, UnfitEnvironment, RunError, ValueError for settings that cannot work, NotFinite when numbers turn
@@ -73,15 +81,30 @@ def train(
         raise ValueError("a reward network of your own learns by its own loss; give it the loss, or leave one out")
     if actor and sb3:
         raise ValueError(f"an actor of your own makes no use of {', '.join(sb3)}; leave that or the actor out")
+    if ask and not settings.asks:
+        raise ValueError(f"The method {settings.method.name} asks nobody: give another one, or leave the study out.")
+    folder = Path(folder)
+    if ask:
+        ask.check()
     torch.set_num_threads(1)  # networks this small are slower on two
     doing("trying the environment")
     place = world(settings.env, settings.env_kwargs, settings.horizon, settings.seed)
+    if ask:
+        try_drawing(place, settings.seed)
     own = {name: _named(part) for name, part in {"actor": actor, "reward": reward, "loss": loss, **sb3}.items()}
-    acts: Actor = actor(place, settings) if actor else Learner(place, settings, progress=progress, **sb3)
+    learner = lambda: Learner(place, settings, seeded=ask is not None, progress=progress, **sb3)  # noqa: E731
+    acts: Actor = actor(place, settings) if actor else learner()
     model = _reward(settings, place, acts, reward, loss)
     rounds = settings.rounds(acts.chunk, place.limit)
-    with run_folder(Path(folder), {**asdict(settings), "own": own}) as opened:
-        return _run(settings, opened, place, acts, model, rounds, told, doing)
+    config = {**asdict(settings), "own": own}
+    if ask is None:
+        with run_folder(folder, config), from_teacher(settings, folder, acts, rounds) as source:
+            return _run(settings, folder, place, acts, model, source, told, doing, says)
+    run, want = ask.named(folder), kept(folder, "want", study.load(ask.study / TERMS).want)
+    config["asked"] = {"study": str(ask.study.resolve()), "run": run, "want": want}
+    people = from_people(ask, run, want, config, acts, place, model, rounds, says)
+    with run_folder(folder, config), people as source:
+        return _run(settings, folder, place, acts, model, source, told, doing, says)
 
 
 def _named(part: Any) -> Any:
@@ -96,9 +119,17 @@ def _named(part: Any) -> Any:
     return f"{made.__module__}.{made.__qualname__}"
 
 
-def spent_so_far(store: Store, rounds: int) -> Budget:
+def spent_so_far(source: Source, rounds: int) -> Budget:
     """The account of all questions, with the answers that had been read by the end of so many rounds."""
-    return spent(store.answers(upto=store.cursor("loop", rounds - 1)), store.queries())
+    upto = source.store.cursor(source.consumer, rounds - 1)
+    return spent(source.store.answers(upto=upto, prefix=source.prefix), source.store.queries(prefix=source.prefix))
+
+
+def progress_row(row: Mapping[str, Any]) -> dict[str, float]:
+    """What of a round the owner of a study sees; `accuracy`: the share of the new decided answers that the reward had
+    foretold, where there were any."""
+    shown = {name: row[name] for name in ("answers", "steps", "return")}
+    return {**shown, **{name: row["metrics"][name] for name in ("accuracy", "loss") if name in row["metrics"]}}
 
 
 def _run(
@@ -107,25 +138,28 @@ def _run(
     place: World,
     actor: Actor,
     model: Any,
-    rounds: Sequence[Round],
+    source: Source,
     told: Callable[[dict[str, Any]], object],
     doing: Callable[[str], object],
+    says: Callable[[str], object],
 ) -> Trained:
     kept, clock = folder / "rounds.json", folder / "seconds.json"
     rows: dict[int, dict[str, Any]] = {r["round"]: r for r in read_json(kept)} if kept.exists() else {}
     spent, started = float(read_json(clock)) if clock.exists() else 0.0, time.perf_counter()
     resumed = checkpoint.latest(folder / "checkpoints") or 0
     resumes: list[int] = read_json(folder / "resumes.json") if (folder / "resumes.json").exists() else []
-    if 0 < resumed < len(rounds):
+    if resumed and not (folder / "result.json").exists():
         resumes.append(resumed)
         write_json(folder / "resumes.json", resumes)
-    episodes = Episodes(folder / "episodes")
-    with Store(folder / "answers.sqlite", episodes) as store, SummaryWriter(folder / "tensorboard") as writer:
+        for sentence in source.warnings(resumed):
+            says(f"{sentence} It goes on from its last checkpoint.")
+    store = source.store
+    with SummaryWriter(folder / "tensorboard") as writer:
 
         def note(index: int, budget: Budget, metrics: Mapping[str, float]) -> None:
             doing("looking")
             found = returns(actor.act, place, settings.episodes, EVALUATION)
-            steps = sum(r.steps for r in rounds[:index])
+            steps = source.steps(index)
             rows[index] = row = {
                 "round": index,
                 "answers": budget.answered,
@@ -141,40 +175,46 @@ def _run(
             for name, value in metrics.items():
                 writer.add_scalar(name if "/" in name else f"round/{name}", value, steps)
             writer.flush()
-            told(row)
+            # PROGRESS: if source.run: put_progress(store, source.run, index, progress_row(row))
+            told({**row, **source.look(index)})
             doing("training")
 
         if not resumed and 0 not in rows:
             note(0, Budget(), {})
         if resumed and resumed not in rows:  # killed between a checkpoint and its row
-            checkpoint.load(folder / "checkpoints", agent=actor)
-            note(resumed, spent_so_far(store, resumed), {})
+            checkpoint.load(folder / "checkpoints", agent=actor, **source.parts)
+            note(resumed, spent_so_far(source, resumed), {})
         doing("training")
-        reports = preference_loop(
+        done = resumed
+        for report in preference_loop(
             actor,
             model,
-            rounds=rounds,
-            propose=proposer(actor, place, settings, model, episodes, store),
-            ask=simulated(actor, settings, episodes, store),
+            rounds=source.rounds,
+            propose=proposer(actor, place, settings, model, store.episodes, store, source.run),
+            ask=source.ask,
             store=store,
             folder=folder / "checkpoints",
             rng=np.random.default_rng([settings.seed, 1]),
-        )
-        for report in reports:
-            note(report.round + 1, report.budget, report.metrics)
-        budget = spent_so_far(store, len(rounds))
+            consumer=source.consumer,
+            prefix=source.prefix,
+            learn=source.learn,
+            **source.parts,
+        ):
+            done = report.round + 1
+            note(done, report.budget, report.metrics)
+        budget = spent_so_far(source, done)
         result = {
             "env": settings.env,
             "method": settings.method.name,
             "seed": settings.seed,
             "budget": asdict(budget),
             "return_before": rows[0]["return"],
-            "return_after": rows[len(rounds)]["return"],
-            "returns_after": rows[len(rounds)]["returns"],
-            "steps": sum(r.steps for r in rounds),
+            "return_after": rows[done]["return"],
+            "returns_after": rows[done]["returns"],
+            "steps": source.steps(done),
             "seconds": round(read_json(clock), 1),
             "exact": place.checked.exact,
-            "warnings": _warnings(settings, place, store, resumes),
+            "warnings": [*_warnings(settings, place, source, resumes), *source.warnings(done)],
             "machine": machine(),
         }
         if not (folder / "result.json").exists():
@@ -222,8 +262,9 @@ def _fit_for(settings: Settings, network: Any) -> Any:
     return network
 
 
-def _warnings(settings: Settings, place: World, store: Store, resumed: Sequence[int]) -> list[str]:
-    found = [*place.checked.warnings, *doubts(store.answers(), store.queries())]
+def _warnings(settings: Settings, place: World, source: Source, resumed: Sequence[int]) -> list[str]:
+    store, prefix = source.store, source.prefix
+    found = [*place.checked.warnings, *doubts(store.answers(prefix=prefix), store.queries(prefix=prefix))]
     if not place.checked.exact:
         missing = ", ".join(place.checked.missing) or "something that no attribute shows"
         rounds = ", ".join(map(str, resumed))

@@ -95,6 +95,35 @@ class Secret(Line):
         return float(action[0]) + next(self.wind)
 
 
+class Drawn(Line):
+    """It can be drawn: a bright square on a dark line, the faster the redder."""
+
+    metadata = gymnasium.Env.metadata | {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        frame = np.full((48, 96, 3), 40, np.uint8)
+        x = int(np.clip(48 + 24 * self.at, 0, 90))
+        frame[20:28, x : x + 6] = 250
+        return frame
+
+
+class Fickle(Drawn):
+    """It draws from a stream that no seed reaches."""
+
+    def push(self, action):
+        return float(action[0]) + np.random.default_rng().normal()
+
+
+class Wire(Drawn):
+    """It draws something that is no frame."""
+
+    def render(self):
+        return "a wire"
+
+
 class Flat(Line):
     def paid(self):
         return 0.0

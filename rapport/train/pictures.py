@@ -1,0 +1,119 @@
+"""What people are shown of an episode: its frames, by playing it again from its seed in a copy that draws."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from embodied.records import Array
+from policies.recorder import Trajectory
+from rapport.train.spaces import SpaceError, World
+
+TRIED = 20  # steps; an environment that plays them again differently cannot be shown
+
+
+@contextmanager
+def drawing(world: World) -> Iterator[gymnasium.Env[Any, Any] | None]:
+    """A copy that draws; None where observations are frames already. Raises SpaceError where there is none."""
+    if world.frames:
+        yield None
+        return
+    _find_opengl()
+    try:
+        env = world.drawn()
+    except Exception as error:  # of any kind: it is somebody else's code
+        raise _undrawable(world, error) from error
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def frames(world: World, env: gymnasium.Env[Any, Any] | None, t: Trajectory, start: int, stop: int) -> Array:
+    """Steps [start, stop) of an episode, uint8 [T,H,W,3]: what there was to see before each action.
+
+    env: what `drawing` gives. Raises SpaceError where the episode does not come about again, or cannot be drawn.
+    """
+    if env is None:
+        return _coloured(t.obs[start:stop])
+    if t.seed < 0:
+        raise SpaceError(
+            f"it is not known how episode {t.number} of {world.name} began, and people cannot be shown it; let your "
+            "actor reset with a seed, and tell it in its trajectories"
+        )
+    shown = []
+    obs, _ = env.reset(seed=t.seed)
+    for k in range(stop):
+        if not np.array_equal(np.asarray(obs, t.obs.dtype), t.obs[k]):
+            raise SpaceError(
+                f"{world.name} does something else when it is reset with the same seed and given the same actions "
+                f"(episode {t.number}, step {k}), and people would be shown what never happened; let all that it draws "
+                "come from the seed of its reset, or show frames as its observations"
+            )
+        if k >= start:
+            shown.append(_picture(world, env))
+        obs, *_ = env.step(t.act[k])
+    return np.stack(shown)
+
+
+def try_drawing(world: World, seed: int) -> None:
+    """A few random steps, played again and drawn. Raises SpaceError where people could not be shown them."""
+    if world.frames:
+        return
+    plain = world.make()
+    obs, _ = plain.reset(seed=seed)
+    plain.action_space.seed(seed)
+    seen, acts = [], []
+    for _ in range(TRIED):
+        seen.append(np.array(obs, np.float32))
+        acts.append(plain.action_space.sample())
+        obs, _, terminated, truncated, _ = plain.step(acts[-1])
+        if terminated or truncated:
+            break
+    plain.close()
+    walked = Trajectory(0, np.stack(seen), np.stack(acts), np.zeros(len(acts)), False, seed)
+    with drawing(world) as env:
+        frames(world, env, walked, 0, len(acts))
+
+
+def _picture(world: World, env: gymnasium.Env[Any, Any]) -> Array:
+    try:
+        picture: Any = env.render()
+    except Exception as error:
+        raise _undrawable(world, error) from error
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        told = f"{picture.dtype} {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise SpaceError(f"{world.name} draws {told}, and people are shown uint8 [H, W, 3]; let render() return that")
+    return picture.copy()
+
+
+def _undrawable(world: World, error: Exception) -> SpaceError:
+    return SpaceError(
+        f"{world.name} cannot be drawn, and people would see nothing ({type(error).__name__}: {error}); it has to take "
+        'render_mode="rgb_array" and return frames from render()'
+    )
+
+
+def _coloured(obs: Array) -> Array:
+    """Frames [T,H,W,C] of bytes: grey ones in three colours, and of four channels the first three."""
+    return np.repeat(obs, 3, -1) if obs.shape[-1] == 1 else obs[..., :3]
+
+
+def _find_opengl() -> None:
+    """MuJoCo draws off-screen only where it is told by what, and a wrong guess ends the process."""
+    if "mujoco" in sys.modules and "MUJOCO_GL" not in os.environ:
+        from envs.arm_render import GL_INSTALL_LINE, gl
+
+        backend = gl()
+        if backend is None:
+            raise SpaceError(
+                f"no off-screen OpenGL was found, and people would see nothing; install: {GL_INSTALL_LINE}"
+            )
+        os.environ["MUJOCO_GL"] = backend
+        os.environ.setdefault("LP_NUM_THREADS", "0")  # the rasteriser's own threads cost more than they bring

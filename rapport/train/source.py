@@ -1,0 +1,98 @@
+"""Who answers a run's questions, where that is kept, and when what is asked: a simulated teacher, or people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embodied.checkpoint import Stateful
+from embodied.episodes import Episodes
+from embodied.loop import Ask, Learn, Round, Rounds
+from embodied.store import Store
+from rapport.train import people
+from rapport.train.learner import Actor
+from rapport.train.pace import Pace
+from rapport.train.people import Asking
+from rapport.train.questions import simulated
+from rapport.train.settings import Settings
+from rapport.train.spaces import World
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """steps(n): environment steps of the first n rounds. run: the run's name where it shares its store with others.
+    look(n): what the row after n rounds tells besides. warnings(n): sentences for the report."""
+
+    store: Store
+    ask: Ask
+    rounds: Rounds
+    steps: Callable[[int], int]
+    run: str = ""
+    learn: Learn | None = None
+    parts: Mapping[str, Stateful] = field(default_factory=dict)
+    look: Callable[[int], Mapping[str, int]] = lambda index: {}
+    warnings: Callable[[int], list[str]] = lambda index: []
+
+    @property
+    def consumer(self) -> str:
+        return self.run or "loop"
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.run}:" if self.run else ""
+
+
+@contextmanager
+def from_teacher(settings: Settings, folder: Path, actor: Actor, rounds: Sequence[Round]) -> Iterator[Source]:
+    """A teacher who judges by the environment's own reward, and answers at once; everything is in the run's folder."""
+    episodes = Episodes(folder / "episodes")
+    with Store(folder / "answers.sqlite", episodes) as store:
+        ask = simulated(actor, settings, episodes, store)
+        yield Source(store, ask, rounds, lambda n: sum(r.steps for r in rounds[:n]))
+
+
+@contextmanager
+def from_people(
+    asking: Asking,
+    run: str,
+    want: int,
+    config: Mapping[str, Any],
+    actor: Actor,
+    world: World,
+    model: Any,
+    rounds: Sequence[Round],
+    says: Callable[[str], object],
+) -> Iterator[Source]:
+    """People, who answer when they like; what is asked and said is in the study."""
+    with people.opened(asking, run, config) as site:
+        store = site.store
+        pace = Pace(rounds, actor.chunk, store, run, want=want, patience=60 * asking.patience)
+        watch = people.Watch(asking, site, says)
+
+        def warnings(index: int) -> list[str]:
+            gone = people.erased(store, run, index)
+            return [*([f"{run} is no longer replayable: {gone} answers erased."] if gone else []), *_unanswered(index)]
+
+        def _unanswered(index: int) -> list[str]:
+            if not pace.gave_up:
+                return []
+            still = pace.open(index)
+            return [
+                f"No answer had come for {asking.patience:g} minutes, and nobody was waited for any more: "
+                f"{still.unanswered} of the questions asked have no answer."
+            ]
+
+        yield Source(
+            store,
+            people.asker(site, run, want, actor, world),
+            pace.next,
+            pace.steps,
+            run,
+            people.learner(model, store),
+            {"pace": pace},
+            lambda index: watch.look(pace.open(index).unanswered),
+            warnings,
+        )
