@@ -10,26 +10,30 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
 from embodied.database import ANSWER
-from embodied.records import Answer, value_to_json
-from human_ui import desk
+from embodied.records import MAX_NAME, Answer, value_to_json
+from human_ui import desk, wire
 from human_ui.guard import Learner, site_of
 from human_ui.tables import LEASE, OFFER
+from human_ui.wire import READ, WRITE
 
 router = APIRouter(prefix="/api/learner")
 LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
 LOOK = 0.1  # seconds between looks: several servers may write to one database
 
 
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=wire.NO_NUL)]
+
+
 class Queries(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    queries: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1000)]
+    queries: Annotated[list[_Name], Field(max_length=1000)]
 
 
 def told(answer: Answer) -> dict[str, Any]:
     return {**vars(answer), "value": value_to_json(answer.value)}
 
 
-@router.get("/answers")
+@router.get("/answers", response_model=list[wire.Said], responses=READ)
 def answers(
     request: Request,
     learner: Learner,
@@ -45,8 +49,8 @@ def answers(
     return [told(answer) for answer in found[:limit]]
 
 
-@router.get("/queue")
-def queue(request: Request, learner: Learner) -> dict[str, Any]:
+@router.get("/queue", responses=READ)
+def queue(request: Request, learner: Learner) -> wire.Waiting:
     """Questions that are open, looked at and answered, and answers in the last minute: for sizing the next batch."""
     store, now = site_of(request).store, time.time()
     with store.read() as connection:
@@ -55,17 +59,17 @@ def queue(request: Request, learner: Learner) -> dict[str, Any]:
         leased = select(func.count()).select_from(LEASE).where(LEASE.c.state == "open", LEASE.c.until >= now)
         people = select(func.count(func.distinct(LEASE.c.person))).where(LEASE.c.given > now - 300)
         lately = select(func.count()).select_from(LEASE).where(LEASE.c.state == "answered", LEASE.c.given > now - 60)
-        return {
-            "open": int(free.scalar_one()),
-            "leased": int(connection.execute(leased).scalar_one()),
-            "answers": int(connection.execute(select(func.count()).select_from(ANSWER)).scalar_one()),
-            "people": int(connection.execute(people).scalar_one()),
-            "last_minute": int(connection.execute(lately).scalar_one()),
-            "last_seq": store.last_seq(),
-        }
+        return wire.Waiting(
+            open=int(free.scalar_one()),
+            leased=int(connection.execute(leased).scalar_one()),
+            answers=int(connection.execute(select(func.count()).select_from(ANSWER)).scalar_one()),
+            people=int(connection.execute(people).scalar_one()),
+            last_minute=int(connection.execute(lately).scalar_one()),
+            last_seq=store.last_seq(),
+        )
 
 
-@router.post("/withdraw", status_code=204)
+@router.post("/withdraw", status_code=204, responses=WRITE)
 def withdraw(request: Request, learner: Learner, sent: Queries) -> None:
     """These are asked no more; what is being looked at may still be answered."""
     desk.withdraw(site_of(request).store, sent.queries)
