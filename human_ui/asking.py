@@ -190,7 +190,7 @@ def me(request: Request, person: Annotator) -> wire.Me:
     store = site_of(request).store
     with store.read() as connection:
         n = connection.execute(
-            select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id)
+            select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id, ANSWER.c.supersedes == "")
         ).scalar_one()
     return wire.Me(name=person.id, answers=int(n), over=site_of(request).over)
 

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import * as keys from "./keys.js";
 import { Outbox, newId } from "./outbox.js";
-import { Player, speed } from "./player.js";
+import { Player, speed, unplayable } from "./player.js";
 import { Queue, load, release } from "./queue.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,18 +10,28 @@ const settings = $("study").dataset;
 const GUARD = 250; // ms after a new question in which no answer counts
 const EVERY = 4000; // ms between looks for a new question
 
-const outbox = new Outbox((state) => ($("saved").textContent = state), say);
-const queue = new Queue((error) => (error.status === 401 ? location.reload() : say(error.message)));
+const LATE = "Your last answer is kept, and marked late: its question had gone back meanwhile. Take a break before you leave, and that does not happen.";
+const RETURNED = "You are back, and your answers are kept. To change the last one use Undo.";
+
 const history = []; // {query, answer, value} that can be taken back, oldest first
 let now = null; // what is on the page: {query, player, since, supersedes, picked, note, hidden}
+let notice = ""; // a sentence that came while no question was on the page: it is still there with the next one
 let answered = 0;
 let since = 0; // answers since the last rest
+const outbox = new Outbox((state) => ($("saved").textContent = state), refused, () => tell(LATE));
+// Who is not signed in any more, or has something to read first, is told so by the page of that.
+const queue = new Queue((error) => ([401, 409].includes(error.status) ? location.reload() : tell(error.message)));
 
 const SIDES = ["Left", "Right"];
 const ORDINAL = ["First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth"];
 
 function say(sentence) {
   $("said").textContent = sentence;
+}
+
+function tell(sentence) {
+  if (!now) notice = sentence;
+  say(sentence);
 }
 
 // ---- showing
@@ -39,7 +49,9 @@ function show(query, supersedes = "", value = null) {
   now.player = new Player(all, clock);
   $("seek").max = now.player.frames - 1;
   choices(query, value);
-  say(supersedes ? "You are changing an earlier answer." : "");
+  say(supersedes ? "You are changing an earlier answer." : notice);
+  notice = "";
+  for (const clip of all) clip.video.onerror = () => broken(query, clip);
   $("noting").hidden = true;
   $("words").value = "";
   still ? now.player.seek(0) : now.player.play();
@@ -71,9 +83,12 @@ function choices(query, value) {
     element.dataset.action = action;
     element.setAttribute("aria-pressed", String(pressed));
     element.append(name, " ", Object.assign(document.createElement("kbd"), { textContent: keys.label(map[action]) }));
-    element.addEventListener("click", (event) => act(action, event));
+    // The second click of a double click would be about the next question.
+    element.addEventListener("click", (event) => event.detail < 2 && act(action, event));
     return element;
   };
+  // Whoever goes by Tab stays where they were, though the buttons are new ones.
+  const focused = $("answers").querySelector(":focus-visible")?.dataset.action;
   const skip = settings.skips === "true" ? [button("Can't tell", "skip", value?.skip !== undefined)] : [];
   if (query.kind === "compare") {
     const tie = settings.ties === "true" ? [button("About equal", "tie", value?.compare === 0.5)] : [];
@@ -90,6 +105,7 @@ function choices(query, value) {
     now.picked = value?.rank ?? [];
     picked();
   }
+  if (focused) ($("answers").querySelector(`[data-action=${focused}]`) ?? $("answers").querySelector("button"))?.focus();
 }
 
 // One to seven for a clip.
@@ -139,23 +155,32 @@ function answer(value, told = {}) {
   advance();
 }
 
-async function advance() {
+let advancing = null;
+
+function advance() {
+  advancing ??= another().finally(() => (advancing = null));
+}
+
+async function another() {
   now = null;
   let next = queue.next();
   if (!next) {
+    $("stage").ariaBusy = "true"; // what stands there is answered
     await queue.fill();
     next = queue.next();
+    $("stage").ariaBusy = "false";
   }
   if (next) return show(next);
   waiting();
 }
 
 function waiting() {
-  $("question").textContent = "There is no question for you just now.";
+  $("question").textContent = queue.problem ? "The next question is not here." : "There is no question for you just now.";
   $("stage").replaceChildren();
   $("answers").replaceChildren();
   $("anchor").hidden = true;
-  say(`The next ones come by themselves. Your ${answered} answers are kept.`);
+  const usual = `The next ones come by themselves. Your ${answered} answers are kept.`;
+  say(queue.problem || `${notice} ${usual}`.trim());
   call("GET", "/api/me").then((me) => me.over && now === null && say(me.over)).catch(() => {});
   setTimeout(() => now === null && advance(), EVERY);
 }
@@ -170,7 +195,12 @@ async function undo() {
       if (now) now.since = performance.now();
       return say("There is no answer to take back.");
     }
-    last = { query: await load(found), answer: found.answer, value: found.value };
+    try {
+      last = { query: await load(found), answer: found.answer, value: found.value };
+    } catch (error) {
+      if (now) now.since = performance.now();
+      return say(`Your last answer cannot be taken back now: ${error.message}`);
+    }
   }
   if (now) {
     now.player.stop();
@@ -185,9 +215,7 @@ async function rest(sentence) {
   if (now && !now.supersedes) release(now.query);
   now = { resting: true };
   since = 0;
-  queue.queries.forEach(release);
-  queue.queries = [];
-  queue.known.clear();
+  queue.clear();
   await call("DELETE", "/api/leases").catch(() => {});
   $("question").textContent = "A break";
   $("stage").replaceChildren();
@@ -197,6 +225,31 @@ async function rest(sentence) {
   go.addEventListener("click", advance);
   $("answers").replaceChildren(go);
   go.focus();
+}
+
+// A clip broke off while it was watched: its question goes back.
+async function broken(query, clip) {
+  if (now?.query !== query) return;
+  now.player.stop();
+  now = null;
+  await queue.handBack(query, unplayable(clip)).catch(queue.failed);
+  release(query);
+  advance();
+}
+
+// An answer that is not taken was never there: it cannot be taken back either.
+function refused(sentence, id) {
+  const at = history.findIndex((one) => one.answer === id);
+  if (at >= 0) history.splice(at, 1);
+  tell(sentence);
+  count();
+}
+
+function count() {
+  return call("GET", "/api/me").then((me) => {
+    answered = me.answers + outbox.waiting.filter((one) => !one.supersedes).length;
+    $("count").textContent = answered;
+  }).catch(() => {});
 }
 
 function pick(place) {
@@ -291,8 +344,8 @@ setInterval(() => {
   if (!document.hidden && now?.query && performance.now() - input < 30_000) call("POST", "/api/leases/renew").catch(() => {});
 }, 20_000);
 
-call("GET", "/api/me").then((me) => {
-  answered = me.answers;
-  $("count").textContent = answered;
-}).catch(() => {});
+if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") notice = RETURNED;
+addEventListener("pageshow", (event) => event.persisted && (tell(RETURNED), queue.fill()));
+
+count();
 advance();

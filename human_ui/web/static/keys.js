@@ -45,6 +45,8 @@ export const label = (code) => code.replace(/^(Digit|Key)/, "").replace("Comma",
 // Calls act(action, event) for a key that means something, unless somebody is writing or a slider has the focus.
 export function listen(act) {
   addEventListener("keydown", (event) => {
+    // Held down on a button, Enter would press it again and again.
+    if (event.repeat && event.code === "Enter" && event.target.closest("button")) return event.preventDefault();
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !switchedOn()) return;
     if (event.target.closest("input, textarea, select, dialog[open]")) return;
     if (event.key === "?") return act("help", event);
