@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from embodied.database import StoreError, Unavailable
 from embodied.records import RecordError
@@ -23,6 +25,7 @@ from human_ui.site import Limits, Site
 
 COOKIE = "rapport_session"
 WRITES = ("POST", "PUT", "DELETE")
+READ_OUT = 1024 * 1024  # bytes of what is too large that are read all the same
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; "
@@ -135,6 +138,7 @@ async def _refused(request: Request, rates: _Rates) -> Response | None:
     length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
     if not length.isdecimal() or len(length) > 12 or int(length) > site.limits.body:
         # What comes in pieces has no known end.
+        await _read_out(request)
         return _sentence(413, f"What was sent has {length[:12] or 'no known'} bytes; send at most {site.limits.body}.")
     bearer = "authorization" in request.headers
     if not bearer and request.headers.get("x-rapport") != "1":
@@ -147,6 +151,16 @@ async def _refused(request: Request, rates: _Rates) -> Response | None:
     if rates.too_many(who, method):
         return _sentence(429, "That was too much in one minute. It is sent again by itself.", retry=20)
     return None
+
+
+async def _read_out(request: Request) -> None:
+    """Whoever is still sending when the connection closes never reads why it did."""
+    read = 0
+    with suppress(ClientDisconnect):
+        async for piece in request.stream():
+            read += len(piece)
+            if read > READ_OUT:
+                return
 
 
 def _origin(site: Site, request: Request) -> str:
