@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -15,8 +16,9 @@ from human_ui.site import Site
 WEB = Path(__file__).parent / "web"
 
 
-def create_app(site: Site, prefix: str = "") -> FastAPI:
-    """prefix: the path under which a proxy shows it, such as /study."""
+def create_app(site: Site) -> FastAPI:
+    """A proxy passes paths on as they are: those of a site at https://example.org/study begin with /study."""
+    prefix = urlsplit(site.address).path
     app = FastAPI(title="Rapport", version=version("rapport"), root_path=prefix, docs_url=None, redoc_url=None)
     app.state.site = site
     protect(app)

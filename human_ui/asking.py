@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,13 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
 from embodied.database import ANSWER
-from embodied.records import MAX_NAME, RecordError, Survey, value_from_json, value_to_json
-from human_ui import desk, people
-from human_ui.clips import TEXT
+from embodied.records import MAX_NAME, value_from_json, value_to_json
+from human_ui import desk, people, returns, wire
+from human_ui.clips import TEXT, ClipError
 from human_ui.guard import COOKIE, Annotator, site_of, whoever
 from human_ui.people import SESSION_LASTS, Person
 from human_ui.site import Site
+from human_ui.wire import READ, WRITE, refusals
 
+TRIES = 20  # how often more is lent instead of what cannot be shown
 router = APIRouter()
 templates = Jinja2Templates(directory=Path(__file__).parent / "web" / "templates")
 
@@ -56,6 +59,12 @@ class Given(_Sent):
     supersedes: Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_-]*$")] = ""
 
 
+class Unshown(_Sent):
+    """Why a question could not be shown."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=wire.NO_NUL)]
+
+
 class Quiz(_Sent):
     chosen: Annotated[list[Annotated[int, Field(ge=0, le=7)]], Field(max_length=50)]
 
@@ -76,31 +85,32 @@ def page(request: Request) -> Response:
     site, person = site_of(request), whoever(request)
     study = site.study()
     shown = {"study": study, "person": person}
-    name = "join.html" if person is None else f"{stage(site, person)}.html"
-    return templates.TemplateResponse(request, name, shown)
+    if person is None:
+        return templates.TemplateResponse(request, "join.html", {**shown, "was_in": COOKIE in request.cookies})
+    return templates.TemplateResponse(request, f"{stage(site, person)}.html", shown)
 
 
-@router.post("/api/session", status_code=204)
+@router.post("/api/session", status_code=204, responses=WRITE)
 def enter(request: Request, sent: Enter, response: Response) -> None:
     """The token of an invitation for a session, kept in a cookie that scripts cannot read."""
     site = site_of(request)
     session = people.enter(site.store, sent.token)
     if session is None:
         raise HTTPException(401, "This invitation is not valid any more. Ask whoever sent it for a new one.")
-    path = request.scope.get("root_path") or "/"
+    path, secure = request.scope.get("root_path") or "/", bool(site.address)
     response.set_cookie(
-        COOKIE, session, max_age=int(SESSION_LASTS), path=path, httponly=True, samesite="lax", secure=site.public
+        COOKIE, session, max_age=int(SESSION_LASTS), path=path, httponly=True, samesite="lax", secure=secure
     )
 
 
-@router.post("/api/consent", status_code=204)
+@router.post("/api/consent", status_code=204, responses=WRITE)
 def consent(request: Request, person: Annotator) -> None:
     site = site_of(request)
     people.consented(site.store, person.id, site.study().version)
 
 
-@router.post("/api/quiz")
-def quiz(request: Request, person: Annotator, sent: Quiz) -> dict[str, Any]:
+@router.post("/api/quiz", responses={**WRITE, **refusals(409)})
+def quiz(request: Request, person: Annotator, sent: Quiz) -> wire.Result:
     """Whether all was right; how many tries are left. Which ones were wrong is not told."""
     site = site_of(request)
     study = site.study()
@@ -108,64 +118,84 @@ def quiz(request: Request, person: Annotator, sent: Quiz) -> dict[str, Any]:
         raise HTTPException(409, "The questions are over. Load the page again.")
     passed = sent.chosen == [q.right for q in study.quiz]
     people.quizzed(site.store, person.id, passed)
-    return {"passed": passed, "left": 0 if passed else study.tries - person.tries - 1}
+    return wire.Result(passed=passed, left=0 if passed else study.tries - person.tries - 1)
 
 
-@router.post("/api/leases")
+@router.post("/api/leases", response_model=list[wire.Lease], responses={**WRITE, **refusals(409)})
 def lend(request: Request, person: Annotator, sent: Wanted) -> list[dict[str, Any]]:
-    """What this person holds, and more until there are n; nothing where there is nothing to ask now."""
+    """What this person holds, and more until there are n; nothing where there is nothing to ask now.
+
+    One whose clip is missing goes back, and another comes instead.
+    """
     site = site_of(request)
-    _at_work(site, person)
-    lent = desk.lend(site.store, site.study(), person.id, sent.n, time.time(), site.rng)
-    return [_told(site, one) for one in lent]
+    if stage(site, person) != "work":
+        raise HTTPException(409, "There is something to read first. Load the page again.")
+    told: list[dict[str, Any]] = []
+    for _ in range(TRIES):
+        lent = desk.lend(site.store, site.study(), person.id, sent.n, time.time(), site.rng)
+        told = []
+        for one in lent:
+            try:
+                told.append(_told(site, one))
+            except ClipError as error:
+                returns.unshown(site.store, person.id, one.lease, str(error), time.time())
+        if len(told) == len(lent):
+            break
+    return told
 
 
-@router.post("/api/leases/renew", status_code=204)
+@router.post("/api/leases/renew", status_code=204, responses=WRITE)
 def renew(request: Request, person: Annotator) -> None:
     site = site_of(request)
     desk.renew(site.store, site.study(), person.id, time.time())
 
 
-@router.delete("/api/leases", status_code=204)
+@router.post("/api/leases/{lease}/unshown", status_code=204, responses=WRITE)
+def unshown(request: Request, person: Annotator, lease: IdInPath, sent: Unshown) -> None:
+    """The browser could not show this question: it goes back, and the owner sees why."""
+    returns.unshown(site_of(request).store, person.id, lease, sent.reason, time.time())
+
+
+@router.delete("/api/leases", status_code=204, responses=WRITE)
 def give_back(request: Request, person: Annotator) -> None:
     """A rest: all that is held goes back."""
-    desk.give_back(site_of(request).store, person.id)
+    returns.give_back(site_of(request).store, person.id)
 
 
-@router.put("/api/answers/{answer}")
-def take(request: Request, person: Annotator, answer: IdInPath, sent: Given) -> dict[str, int]:
-    """Saved when this answers. The same again has the same number."""
-    site = site_of(request)
-    _at_work(site, person)
-    value = value_from_json(sent.value)
-    if isinstance(value, Survey):
-        asked = {item.name for item in site.study().survey}
-        if unknown := sorted({name for name, _ in value.items} - asked):
-            raise RecordError(f"the survey asks nothing called {unknown[0]!r}; load the page again")
-    return {"seq": desk.take(site.store, person.id, sent.lease, answer, value, sent.told, sent.supersedes, time.time())}
+@router.put("/api/answers/{answer}", responses={**WRITE, **refusals(409, 410)})
+def take(request: Request, person: Annotator, answer: IdInPath, sent: Given) -> wire.Kept:
+    """Saved when this answers. The same again has the same number.
+
+    Taken though the study has got something new to read meanwhile: the question was lent before that.
+    """
+    store, value = site_of(request).store, value_from_json(sent.value)
+    taken = desk.take(store, person.id, sent.lease, answer, value, sent.told, sent.supersedes, time.time())
+    return wire.Kept(seq=taken.seq, late=taken.late)
 
 
-@router.get("/api/answers")
+@router.get("/api/answers", response_model=list[wire.Answered], responses=READ)
 def last(request: Request, person: Annotator) -> list[dict[str, Any]]:
-    """The last ten answers of this person, newest first, to be looked at again and changed."""
+    """The last ten answers of this person, newest first, to be looked at again and changed; without those of which a
+    clip is missing by now."""
     site = site_of(request)
-    return [
-        {**_told(site, lent), "answer": answer, "value": value_to_json(value)}
-        for lent, answer, value in desk.last(site.store, person.id, 10)
-    ]
+    told = []
+    for lent, answer, value in desk.last(site.store, person.id, 10):
+        with suppress(ClipError):
+            told.append({**_told(site, lent), "answer": answer, "value": value_to_json(value)})
+    return told
 
 
-@router.get("/api/me")
-def me(request: Request, person: Annotator) -> dict[str, Any]:
+@router.get("/api/me", responses=READ)
+def me(request: Request, person: Annotator) -> wire.Me:
     store = site_of(request).store
     with store.read() as connection:
         n = connection.execute(
-            select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id)
+            select(func.count()).select_from(ANSWER).where(ANSWER.c.annotator == person.id, ANSWER.c.supersedes == "")
         ).scalar_one()
-    return {"name": person.id, "answers": int(n), "over": site_of(request).over}
+    return wire.Me(name=person.id, answers=int(n), over=site_of(request).over)
 
 
-@router.get("/clips/{sha}")
+@router.get("/clips/{sha}", response_class=FileResponse, responses={**READ, **wire.CLIP})
 def clip(request: Request, person: Annotator, sha: Sha) -> FileResponse:
     """The bytes of a clip that this person was given; parts of them where a Range is asked for."""
     site = site_of(request)
@@ -175,14 +205,9 @@ def clip(request: Request, person: Annotator, sha: Sha) -> FileResponse:
     return FileResponse(path, media_type=media, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
 
-def _at_work(site: Site, person: Person) -> None:
-    if stage(site, person) != "work":
-        raise HTTPException(409, "There is something to read first. Load the page again.")
-
-
 def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
     """A query as the page shows it. Of texts, what they answer is no question to whoever reads, but the prompt."""
-    study = site.study()
+    study = lent.study
     clips = [asdict(site.clips.info(sha)) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
     anchor = clips.pop() if lent.anchor else None
     texts = clips[0]["media_type"] == TEXT

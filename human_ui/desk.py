@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from embodied.checks import MAX_TEXT
 from embodied.database import ANSWER, QUERY, StoreError, answer_from
-from embodied.records import Answer, Query, Value, value_to_json
+from embodied.records import Answer, Query, RecordError, Survey, Value, value_to_json
 from embodied.store import Store, put_answers
 from embodied.values import shown_as
 from human_ui.people import secret
-from human_ui.study import Study
+from human_ui.returns import expire
+from human_ui.study import Study, from_json
 from human_ui.tables import DETAIL, GOLD, LEASE, OFFER, OPEN, VERSION
 
 AT_ONCE = 8  # leases that one person may hold
@@ -29,6 +30,18 @@ HELD = ("open", "answered")
 
 class Gone(StoreError):
     """A lease that is nobody's any more; the sentence says what to do."""
+
+
+class Twice(StoreError):
+    """A second answer of one person to one question, which changes nothing; the sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """late: it came when its lease was over."""
+
+    seq: int
+    late: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Lent:
     query: str
     kind: str
     context: str
+    study: Study  # as it was when this was lent
     shown: tuple[int, ...]
     clips: tuple[str, ...]
     steps: tuple[int, ...]
@@ -49,12 +63,12 @@ class Lent:
 
 def begin(store: Store, study: Study, now: float) -> None:
     """The study's terms, on record before anybody sees them."""
+    store.write(lambda connection: _begin(connection, study, now))
 
-    def work(connection: Connection) -> None:
-        if not connection.execute(select(VERSION.c.hash).where(VERSION.c.hash == study.version)).first():
-            connection.execute(insert(VERSION).values(hash=study.version, terms=study.to_json(), at=now))
 
-    store.write(work)
+def _begin(connection: Connection, study: Study, now: float) -> None:
+    if not connection.execute(select(VERSION.c.hash).where(VERSION.c.hash == study.version)).first():
+        connection.execute(insert(VERSION).values(hash=study.version, terms=study.to_json(), at=now))
 
 
 def offer(
@@ -107,21 +121,26 @@ def withdraw(store: Store, queries: Sequence[str]) -> None:
 def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.random.Generator) -> list[Lent]:
     """What this person holds, and more, until there are `n`: the same again after a reload.
 
-    Fewer where there is no more. Sides are drawn here and kept.
+    Fewer where there is no more. Sides are drawn here and kept. A lease keeps the wording that it was given under; one
+    who had a query and let it go has the same lease again, for an answer to it may still be on its way.
     """
     n = min(n, AT_ONCE)
 
     def work(connection: Connection) -> list[Lent]:
-        _expire(connection, now)
+        expire(connection, now)
         mine = LEASE.c.person == person
         until = now + study.lease
         connection.execute(update(LEASE).where(mine, LEASE.c.state == "open").values(until=until))
         held = connection.execute(select(LEASE.c.id).where(mine, LEASE.c.state == "open")).scalars().all()
-        for query in _next(connection, study, person, n - len(held), rng):
+        for query in _next(connection, study, person, n - len(held), now, rng):
+            connection.execute(update(OFFER).where(OFFER.c.query == query).values(taken=OFFER.c.taken + 1))
+            same = update(LEASE).where(mine, LEASE.c.query == query, LEASE.c.version == study.version)
+            if connection.execute(same.values(state="open", given=now, until=until)).rowcount:
+                continue
+            connection.execute(delete(LEASE).where(mine, LEASE.c.query == query))  # under terms that are no more
+            _begin(connection, study, now)
             row = connection.execute(select(QUERY.c.segments).where(QUERY.c.id == query)).one()
             shown = [int(i) for i in rng.permutation(len(json.loads(row.segments)))]
-            # One who had it and let it go may have it again: the row is theirs, so it is used again.
-            connection.execute(delete(LEASE).where(mine, LEASE.c.query == query, LEASE.c.state.not_in(HELD)))
             new = {
                 "id": secret(),
                 "query": query,
@@ -130,17 +149,17 @@ def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.ra
                 "shown": json.dumps(shown),
             }
             connection.execute(insert(LEASE).values(**new, state="open", given=now, until=until))
-            connection.execute(update(OFFER).where(OFFER.c.query == query).values(taken=OFFER.c.taken + 1))
         return _lent(connection, and_(mine, LEASE.c.state == "open"))
 
     return store.write(work)
 
 
-def _next(connection: Connection, study: Study, person: str, n: int, rng: np.random.Generator) -> list[str]:
+def _next(connection: Connection, study: Study, person: str, n: int, now: float, rng: np.random.Generator) -> list[str]:
     """Queries that this person may be given: gold ones at the study's rate, others by priority, then as they came."""
     if n < 1:
         return []
-    theirs = select(LEASE.c.query).where(LEASE.c.person == person, LEASE.c.state.in_(HELD))
+    resting = and_(LEASE.c.state == "unshown", LEASE.c.until > now)
+    theirs = select(LEASE.c.query).where(LEASE.c.person == person, or_(LEASE.c.state.in_(HELD), resting))
     new = select(OFFER.c.query).where(OFFER.c.query.not_in(theirs))
     order = OFFER.c.priority.desc(), OFFER.c.seq
     work = list(connection.execute(new.where(OPEN).order_by(*order).limit(n)).scalars())
@@ -152,18 +171,17 @@ def _next(connection: Connection, study: Study, person: str, n: int, rng: np.ran
 
 def _lent(connection: Connection, where: Any) -> list[Lent]:
     lease = LEASE.c.id, LEASE.c.query, LEASE.c.shown, LEASE.c.until
-    joined = (
-        select(*lease, QUERY.c.kind, QUERY.c.context, QUERY.c.segments, OFFER.c.clips)
-        .join(QUERY, QUERY.c.id == LEASE.c.query)
-        .join(OFFER, OFFER.c.query == LEASE.c.query)
-    )
+    columns = *lease, QUERY.c.kind, QUERY.c.context, QUERY.c.segments, OFFER.c.clips, VERSION.c.terms
+    joined = select(*columns).join(QUERY, QUERY.c.id == LEASE.c.query).join(OFFER, OFFER.c.query == LEASE.c.query)
+    joined = joined.join(VERSION, VERSION.c.hash == LEASE.c.version)
     found = []
     for row in connection.execute(joined.where(where).order_by(LEASE.c.given, QUERY.c.seq)):
         shown, clips = tuple(json.loads(row.shown)), json.loads(row.clips)
         anchor = clips[len(shown)] if len(clips) > len(shown) else ""
         lengths = [stop - start for _, start, stop in json.loads(row.segments)]
         placed, steps = (tuple(each[i] for i in shown) for each in (clips, lengths))
-        found.append(Lent(row.id, row.query, row.kind, row.context, shown, placed, steps, anchor, row.until))
+        terms = from_json(row.terms)
+        found.append(Lent(row.id, row.query, row.kind, row.context, terms, shown, placed, steps, anchor, row.until))
     return found
 
 
@@ -171,27 +189,6 @@ def renew(store: Store, study: Study, person: str, now: float) -> None:
     """Whoever still looks keeps what they hold."""
     mine = and_(LEASE.c.person == person, LEASE.c.state == "open")
     store.write(lambda connection: connection.execute(update(LEASE).where(mine).values(until=now + study.lease)))
-
-
-def give_back(store: Store, person: str, lease: str | None = None) -> None:
-    """One lease, or all that this person holds, unanswered."""
-
-    def work(connection: Connection) -> None:
-        mine = and_(LEASE.c.person == person, LEASE.c.state == "open")
-        _end(connection, mine if lease is None else and_(mine, LEASE.c.id == lease), "returned")
-
-    store.write(work)
-
-
-def _expire(connection: Connection, now: float) -> None:
-    """Leases whose time is over are free again."""
-    _end(connection, and_(LEASE.c.state == "open", LEASE.c.until < now), "expired")
-
-
-def _end(connection: Connection, which: Any, state: str) -> None:
-    over = select(LEASE.c.query).where(which)
-    connection.execute(update(OFFER).where(OFFER.c.query.in_(over)).values(taken=OFFER.c.taken - 1))
-    connection.execute(update(LEASE).where(which).values(state=state))
 
 
 def take(
@@ -203,37 +200,64 @@ def take(
     told: Mapping[str, Any],
     supersedes: str,
     now: float,
-) -> int:
-    """The answer that a person gave, as it was shown to them; its number. It is on disk when this returns.
+) -> Taken:
+    """The answer that a person gave, as it was shown to them. It is on disk when this returns.
 
-    Sent again it has the same number. An answer to a lease that has expired is taken, and marked late. Raises Gone for
-    a lease of somebody else, StoreError and RecordError for what the store refuses.
+    Sent again it has the same number. An answer to a lease that has expired is taken, and marked late. One answer of a
+    person to a query stands: raises Twice where `supersedes` is not that one. Raises Gone for a lease of somebody else,
+    StoreError and RecordError for what the store refuses.
     """
     noticed = _told(told)
 
-    def work(connection: Connection) -> int:
+    def work(connection: Connection) -> Taken:
         row = connection.execute(select(LEASE).where(LEASE.c.id == lease, LEASE.c.person == person)).first()
         if row is None:
             raise Gone("this question was not given to you, or was given back; load the page again")
+        if isinstance(value, Survey):
+            _check_survey(connection, value, row.version)
         meant = shown_as(value, json.loads(row.shown))
         given = Answer(answer, row.query, person, "person", meant, supersedes=supersedes)
+        known = connection.execute(select(DETAIL.c.late).where(DETAIL.c.answer == answer)).first()
+        if known is None and row.state == "answered" and supersedes != _standing(connection, row.query, person):
+            raise Twice(
+                "You answered this question already, perhaps in another tab; that answer stands. To change it, go back "
+                "to it with Undo."
+            )
         (seq,) = put_answers(connection, store.name, [given])
-        if row.state in ("expired", "returned"):
+        if known is not None:
+            return Taken(seq, known.late)
+        late = row.state not in HELD
+        if late:
             connection.execute(update(OFFER).where(OFFER.c.query == row.query).values(taken=OFFER.c.taken + 1))
         connection.execute(update(LEASE).where(LEASE.c.id == lease).values(state="answered"))
-        if not connection.execute(select(DETAIL.c.answer).where(DETAIL.c.answer == answer)).first():
-            late = row.state in ("expired", "returned")
-            connection.execute(insert(DETAIL).values(answer=answer, lease=lease, late=late, told=noticed))
-        return seq
+        connection.execute(insert(DETAIL).values(answer=answer, lease=lease, late=late, told=noticed))
+        return Taken(seq, late)
 
     return store.write(work)
 
 
+def _check_survey(connection: Connection, value: Survey, version: str) -> None:
+    terms = connection.execute(select(VERSION.c.terms).where(VERSION.c.hash == version)).scalar_one()
+    if unknown := sorted({name for name, _ in value.items} - {item.name for item in from_json(terms).survey}):
+        raise RecordError(f"the survey asks nothing called {unknown[0]!r}; load the page again")
+
+
+def _standing(connection: Connection, query: str, person: str) -> str:
+    """The answer of this person to this query that no other supersedes, or nothing."""
+    theirs = select(ANSWER.c.id, ANSWER.c.supersedes).where(ANSWER.c.query == query, ANSWER.c.annotator == person)
+    rows = connection.execute(theirs).all()
+    replaced = {row.supersedes for row in rows}
+    return next((row.id for row in rows if row.id not in replaced), "")
+
+
 def _told(told: Mapping[str, Any]) -> str:
-    text = json.dumps(dict(told), ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(dict(told), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"what came with the answer cannot be kept ({error}); leave that out") from error
     if len(text) > MAX_TEXT:
         raise StoreError(f"what came with the answer has {len(text)} characters; send at most {MAX_TEXT}")
-    return text
+    return json.dumps(dict(told))  # in ASCII: PostgreSQL keeps no NUL, and no database half of a surrogate pair
 
 
 def last(store: Store, person: str, n: int) -> list[tuple[Lent, str, Value]]:

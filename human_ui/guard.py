@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from embodied.database import StoreError, Unavailable
 from embodied.records import RecordError
@@ -17,11 +21,11 @@ from human_ui import people
 from human_ui.clips import ClipError
 from human_ui.desk import Gone
 from human_ui.people import Person
-from human_ui.site import Site
+from human_ui.site import Limits, Site
 
 COOKIE = "rapport_session"
-MAX_BODY = 64 * 1024  # bytes
-A_MINUTE = {"POST": 120, "PUT": 240, "DELETE": 120}  # writes of one person; of one address while nobody is known
+WRITES = ("POST", "PUT", "DELETE")
+READ_OUT = 1024 * 1024  # bytes of what is too large that are read all the same
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self' blob:; img-src 'self' blob: data:; "
@@ -68,7 +72,8 @@ Learner = Annotated[Person, Depends(_with_role("learner", "owner"))]
 class _Rates:
     """How many writes each one made in the present minute. In memory: a restart forgives."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._most = {"POST": limits.post, "PUT": limits.put, "DELETE": limits.delete}
         self._lock, self._minute, self._count = threading.Lock(), 0, dict[tuple[str, str], int]()
 
     def too_many(self, who: str, method: str) -> bool:
@@ -76,22 +81,33 @@ class _Rates:
             if (minute := int(time.time() // 60)) != self._minute:
                 self._minute, self._count = minute, {}
             count = self._count[who, method] = self._count.get((who, method), 0) + 1
-        return count > A_MINUTE[method]
+        return count > self._most[method]
 
 
 def protect(app: FastAPI) -> None:
     """The same for every route: size, origin and rate of writes; headers; errors as one sentence each."""
-    rates = _Rates()
+    rates = _Rates(app.state.site.limits)
+    prefix = app.root_path
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        refused = await _refused(request, rates)
+        try:
+            refused = await _refused(request, rates)
+        except Unavailable:
+            refused = _later()
         response = refused or await call_next(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
-        if not request.url.path.startswith(("/static/", "/clips/")):
+        if not request.url.path.startswith((f"{prefix}/static/", f"{prefix}/clips/")):
             response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+    @app.exception_handler(RequestValidationError)
+    async def senseless(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _sentence(422, f"{where} makes no sense ({first['msg']}); send what /openapi.json describes.")
 
     @app.exception_handler(Gone)
     async def gone(request: Request, error: Exception) -> Response:
@@ -99,8 +115,7 @@ def protect(app: FastAPI) -> None:
 
     @app.exception_handler(Unavailable)
     async def unavailable(request: Request, error: Exception) -> Response:
-        # Where on the disk it lies is the owner's business.
-        return _sentence(503, "It could not be saved just now; it is kept in this browser and sent again.", retry=5)
+        return _later()
 
     @app.exception_handler(ClipError)
     async def missing(request: Request, error: Exception) -> Response:
@@ -117,23 +132,48 @@ def protect(app: FastAPI) -> None:
 
 async def _refused(request: Request, rates: _Rates) -> Response | None:
     method = request.method
-    if method not in A_MINUTE:
+    site = site_of(request)
+    if method not in WRITES:
         return None
     length = request.headers.get("content-length", "" if "transfer-encoding" in request.headers else "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    if not length.isdecimal() or len(length) > 12 or int(length) > site.limits.body:
         # What comes in pieces has no known end.
-        return _sentence(413, f"What was sent has {length or 'no known'} bytes; send at most {MAX_BODY}.")
+        await _read_out(request)
+        return _sentence(413, f"What was sent has {length[:12] or 'no known'} bytes; send at most {site.limits.body}.")
     bearer = "authorization" in request.headers
     if not bearer and request.headers.get("x-rapport") != "1":
         return _sentence(403, "This came from another page. Open the page of the study itself.")
     origin = request.headers.get("origin")
-    if origin and not bearer and origin.partition("://")[2] != request.headers.get("host"):
+    if origin and not bearer and origin != _origin(site, request):
         return _sentence(403, f"This came from {origin}. Open the page of the study itself.")
     person = await run_in_threadpool(whoever, request)
-    who = person.id if person else str(request.client.host if request.client else "")
+    who = f"person {person.id}" if person else f"address {request.client.host if request.client else ''}"
     if rates.too_many(who, method):
         return _sentence(429, "That was too much in one minute. It is sent again by itself.", retry=20)
     return None
+
+
+async def _read_out(request: Request) -> None:
+    """Whoever is still sending when the connection closes never reads why it did."""
+    read = 0
+    with suppress(ClientDisconnect):
+        async for piece in request.stream():
+            read += len(piece)
+            if read > READ_OUT:
+                return
+
+
+def _origin(site: Site, request: Request) -> str:
+    """Where our own pages come from: behind a proxy its address, whatever name the proxy was called by."""
+    if not site.address:
+        return f"http://{request.headers.get('host')}"
+    at = urlsplit(site.address)
+    return f"https://{at.netloc.lower().removesuffix(':443')}"
+
+
+def _later() -> JSONResponse:
+    # Where on the disk it lies is the owner's business.
+    return _sentence(503, "It could not be saved just now; it is kept in this browser and sent again.", retry=5)
 
 
 def _sentence(status: int, sentence: str, retry: int | None = None) -> JSONResponse:

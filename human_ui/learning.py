@@ -10,27 +10,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import and_, func, or_, select
 
 from embodied.database import ANSWER
-from embodied.records import Answer, value_to_json
+from embodied.records import MAX_NAME, Answer, value_to_json
 from embodied.store import Store
-from human_ui import desk
+from human_ui import desk, wire
 from human_ui.guard import Learner, site_of
 from human_ui.tables import LEASE, OFFER, OPEN
+from human_ui.wire import READ, WRITE
 
 router = APIRouter(prefix="/api/learner")
 LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
 LOOK = 0.1  # seconds between looks: several servers may write to one database
 
 
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=wire.NO_NUL)]
+
+
 class Queries(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    queries: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1000)]
+    queries: Annotated[list[_Name], Field(max_length=1000)]
 
 
 def told(answer: Answer) -> dict[str, Any]:
     return {**vars(answer), "value": value_to_json(answer.value)}
 
 
-@router.get("/answers")
+@router.get("/answers", response_model=list[wire.Said], responses=READ)
 def answers(
     request: Request,
     learner: Learner,
@@ -46,7 +50,7 @@ def answers(
     return [told(answer) for answer in found[:limit]]
 
 
-def queue_now(store: Store, now: float) -> dict[str, int]:
+def queue_now(store: Store, now: float) -> wire.Waiting:
     """Questions that are open, looked at and answered, people who look or did lately, answers in the last minute."""
     with store.read() as connection:
         free = connection.execute(select(func.count()).select_from(OFFER).where(OPEN))
@@ -54,23 +58,23 @@ def queue_now(store: Store, now: float) -> dict[str, int]:
         looking = or_(LEASE.c.given > now - 300, and_(LEASE.c.state == "open", LEASE.c.until >= now))
         people = select(func.count(func.distinct(LEASE.c.person))).where(looking)
         lately = select(func.count()).select_from(LEASE).where(LEASE.c.state == "answered", LEASE.c.given > now - 60)
-        return {
-            "open": int(free.scalar_one()),
-            "leased": int(connection.execute(leased).scalar_one()),
-            "answers": int(connection.execute(select(func.count()).select_from(ANSWER)).scalar_one()),
-            "people": int(connection.execute(people).scalar_one()),
-            "last_minute": int(connection.execute(lately).scalar_one()),
-            "last_seq": store.last_seq(),
-        }
+        return wire.Waiting(
+            open=int(free.scalar_one()),
+            leased=int(connection.execute(leased).scalar_one()),
+            answers=int(connection.execute(select(func.count()).select_from(ANSWER)).scalar_one()),
+            people=int(connection.execute(people).scalar_one()),
+            last_minute=int(connection.execute(lately).scalar_one()),
+            last_seq=store.last_seq(),
+        )
 
 
-@router.get("/queue")
-def queue(request: Request, learner: Learner) -> dict[str, Any]:
+@router.get("/queue", responses=READ)
+def queue(request: Request, learner: Learner) -> wire.Waiting:
     """For sizing the next batch: `queue_now`."""
     return queue_now(site_of(request).store, time.time())
 
 
-@router.post("/withdraw", status_code=204)
+@router.post("/withdraw", status_code=204, responses=WRITE)
 def withdraw(request: Request, learner: Learner, sent: Queries) -> None:
     """These are asked no more; what is being looked at may still be answered."""
     desk.withdraw(site_of(request).store, sent.queries)

@@ -18,7 +18,7 @@ from embodied.annotators import Reliability, reliabilities
 from embodied.records import Answer, Skip, Value, value_from_json
 from embodied.store import Store
 from embodied.values import first_better
-from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, TOMBSTONE
+from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, TOMBSTONE, TROUBLE
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Overview:
     covered: int
     people: tuple[Row, ...]
     disputed: tuple[tuple[str, str], ...]
+    trouble: tuple[tuple[str, int, str], ...]  # queries that could not be shown: to how many, and the last reason
 
 
 def standing(answers: Sequence[Answer]) -> list[Answer]:
@@ -79,6 +80,7 @@ def overview(store: Store) -> Overview:
         leases = {row.id: row for row in connection.execute(select(LEASE))}
         details = {row.answer: row for row in connection.execute(select(DETAIL))}
         names = list(connection.execute(select(PERSON.c.id).where(PERSON.c.role == "annotator")).scalars())
+        trouble = connection.execute(select(TROUBLE).order_by(TROUBLE.c.at)).all()
         gone = connection.execute(select(func.coalesce(func.sum(TOMBSTONE.c.answers), 0))).scalar_one()
     said = [_said(a, details.get(a.id), leases) for a in standing(store.answers())]
     truth = {row.query: value_from_json(json.loads(row.truth)) for row in offers if row.truth}
@@ -104,7 +106,16 @@ def overview(store: Store) -> Overview:
             _row(name, [one for one in said if one.answer.annotator == name], truth, crowd.get(name)) for name in people
         ),
         disputed=tuple(_disputed(several)[:10]),
+        trouble=tuple(_trouble(trouble)[:50]),
     )
+
+
+def _trouble(rows: Sequence[Any]) -> list[tuple[str, int, str]]:
+    """The latest first."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found[row.query] = [*found.pop(row.query, []), row.reason]
+    return [(query, len(reasons), reasons[-1]) for query, reasons in reversed(found.items())]
 
 
 def _said(answer: Answer, detail: Any, leases: Mapping[str, Any]) -> _Said:
@@ -129,7 +140,9 @@ def _alpha(several: Mapping[str, Mapping[str, float]]) -> float | None:
 
 
 def _row(name: str, theirs: Sequence[_Said], truth: Mapping[str, Value], reliable: Reliability | None) -> Row:
-    seconds = [one.told["ms"] / 1000 for one in theirs if isinstance(one.told.get("ms"), int | float)]
+    # A browser may say anything.
+    known = [ms for one in theirs if isinstance(ms := one.told.get("ms"), int | float) and 0 <= ms < 1e12]
+    seconds = [ms / 1000 for ms in known]
     gold = [one.answer.value == truth[one.answer.query] for one in theirs if one.answer.query in truth]
     return Row(
         name,

@@ -17,6 +17,7 @@ def page(request: Request) -> Response:
     """How the study goes; for others, the page on which to sign in."""
     site, person = site_of(request), whoever(request)
     if person is None or person.role != "owner":
-        return templates.TemplateResponse(request, "join.html", {"study": site.study(), "person": person})
+        asked = {"study": site.study(), "person": person, "was_in": False}
+        return templates.TemplateResponse(request, "join.html", asked)
     shown = {"study": site.study(), "person": person, "now": overview(site.store)}
     return templates.TemplateResponse(request, "owner.html", shown)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from embodied.database import StoreError
 from embodied.store import Store, erase_answers
-from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, SESSION, TOMBSTONE
+from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, SESSION, TOMBSTONE, TROUBLE
 
 ROLES = ("annotator", "learner", "owner")
 SESSION_LASTS = 30 * 86_400.0  # seconds
@@ -139,6 +139,7 @@ def erase(store: Store, id: str) -> int:
         connection.execute(update(OFFER).where(OFFER.c.query.in_(held)).values(taken=OFFER.c.taken - 1))
         connection.execute(delete(DETAIL).where(DETAIL.c.lease.in_(theirs)))
         connection.execute(delete(LEASE).where(LEASE.c.person == id))
+        connection.execute(delete(TROUBLE).where(TROUBLE.c.person == id))
         connection.execute(delete(SESSION).where(SESSION.c.person == id))
         connection.execute(delete(PERSON).where(PERSON.c.id == id))
         gone = erase_answers(connection, id)

@@ -20,10 +20,17 @@ class ServerError(OSError):
     """The address cannot be served at; the sentence says why."""
 
 
-def config(site: Site, listening: socket.socket, prefix: str = "") -> uvicorn.Config:
+def config(site: Site, listening: socket.socket) -> uvicorn.Config:
+    """Who is behind a proxy is believed of a proxy on this machine alone, whatever the environment says."""
     host, port = listening.getsockname()[:2]
     return uvicorn.Config(
-        create_app(site, prefix), host, port, log_level="warning", server_header=False, proxy_headers=site.public
+        create_app(site),
+        host,
+        port,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(site.address),
+        forwarded_allow_ips=LOOPBACK,
     )
 
 
@@ -40,10 +47,10 @@ def listen(port: int = 0, host: str = LOOPBACK) -> socket.socket:
 
 
 @contextmanager
-def beside(site: Site, port: int = 0, prefix: str = "") -> Iterator[str]:
+def beside(site: Site, port: int = 0) -> Iterator[str]:
     """Serves in a thread; gives the address, http://127.0.0.1:PORT."""
     listening = listen(port)
-    server = uvicorn.Server(config(site, listening, prefix))
+    server = uvicorn.Server(config(site, listening))
     thread = threading.Thread(target=server.run, args=([listening],), name="web server", daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

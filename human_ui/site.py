@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -16,16 +17,30 @@ from human_ui.clips import Clips
 from human_ui.study import Study
 
 TERMS, ANSWERS, EPISODES, CLIPS = "study.toml", "answers.sqlite", "episodes", "clips"
+_ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~-]+)*")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """body: bytes of what is sent at once. post, put, delete: writes a minute of one person, or of one address while
+    nobody is known."""
+
+    body: int = 64 * 1024
+    post: int = 120
+    put: int = 240
+    delete: int = 120
 
 
 @dataclass(eq=False)
 class Site:
-    """`public`: it is reached through a proxy that speaks TLS, so that cookies are for TLS alone."""
+    """`address`: of the proxy that speaks TLS, through which alone it is then reached, such as
+    https://example.org/study; nothing: this machine alone."""
 
     folder: Path
     store: Store
     clips: Clips
-    public: bool = False
+    address: str = ""
+    limits: Limits = Limits()
     over: str = ""  # what people are told once there is nothing more to ask
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -48,14 +63,20 @@ class Site:
             return self._read[1]
 
 
-def open_site(folder: Path, place: str | None = None, *, public: bool = False) -> Site:
+def open_site(folder: Path, place: str | None = None, *, address: str = "") -> Site:
     """Opens a study's folder, and makes what it lacks but its terms. place: a PostgreSQL address instead of the file.
+    address: as `Site` has it.
 
-    Raises StudyError for its terms, StoreError for its store.
+    Raises StudyError for its terms, StoreError for its store, ValueError for an address that no proxy can have.
     """
+    if address and not _ADDRESS.fullmatch(address):
+        raise ValueError(
+            f"--address is {address!r}; give https://host/path, with neither a slash at its end nor anything after it: "
+            "without TLS everybody on the way could read the invitations"
+        )
     study.load(folder / TERMS)
     store = Store(place or folder / ANSWERS, Episodes(folder / EPISODES))
     store.write(tables.create)
-    site = Site(folder, store, Clips(folder / CLIPS), public)
+    site = Site(folder, store, Clips(folder / CLIPS), address)
     site.study()
     return site

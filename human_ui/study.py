@@ -7,6 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,12 @@ class Study:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+
+@lru_cache(maxsize=64)
+def from_json(terms: str) -> Study:
+    """The inverse of `Study.to_json`."""
+    return Study(**json.loads(terms))
 
 
 def from_mapping(given: Mapping[str, Any], where: str) -> Study:

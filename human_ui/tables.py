@@ -82,7 +82,7 @@ LEASE = Table(
     Column("person", String(MAX_NAME), ForeignKey(PERSON.c.id), nullable=False),
     _name("version"),  # of the study
     Column("shown", Text, nullable=False),  # JSON: which segment was shown first, second, ...
-    _name("state"),  # open, answered, returned or expired
+    _name("state"),  # open, answered, returned, expired or unshown
     Column("given", Float, nullable=False),
     Column("until", Float, nullable=False),
     UniqueConstraint("query", "person"),
@@ -97,6 +97,15 @@ DETAIL = Table(
     Column("lease", String(MAX_NAME), ForeignKey(LEASE.c.id), nullable=False),
     Column("late", Boolean, nullable=False),
     Column("told", Text, nullable=False),
+)
+# A query that could not be shown to somebody, and why: a clip that is missing, a browser that cannot play it.
+TROUBLE = Table(
+    "trouble",
+    OURS,
+    _name("query", primary_key=True),
+    _name("person", primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
 )
 # A person who had everything erased: that somebody was here, and how many answers went. No name, no token.
 TOMBSTONE = Table(

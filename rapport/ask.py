@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -27,7 +26,7 @@ def command(options: Ask) -> int:
         options.study.mkdir(parents=True, exist_ok=True)
         (options.study / TERMS).write_text(template(options.study.resolve().name))
         say(f"{options.study / TERMS} was not there and has been written: look into it for what can be set.")
-    site = open_site(options.study, options.store, public=options.public)
+    site = open_site(options.study, options.store, address=(options.address or "").rstrip("/"))
     try:
         if options.revoke or options.erase:
             return _end(site, options)
@@ -68,9 +67,9 @@ def _end(site: Site, options: Ask) -> int:
 def _serve(site: Site, options: Ask) -> int:
     listening = listen(options.port)
     here = "http://{}:{}".format(*listening.getsockname()[:2])
-    address = (options.address or here).rstrip("/")
-    prefix = urlsplit(address).path
-    print(f"{site.study().name}, only for this machine, at {here}")
+    address = site.address or here
+    where = f"at {address}, from where a proxy passes it on to" if site.address else "only for this machine, at"
+    print(f"{site.study().name}, {where} {here}")
     for name in options.invite:
         try:
             print(f"  for {name}: {address}/#{people.invite(site.store, name)}")
@@ -78,5 +77,5 @@ def _serve(site: Site, options: Ask) -> int:
             say(str(error))
     print(f"  for you: {address}/owner#{people.invite_again(site.store, OWNER, 'owner')}", flush=True)
     say("Ctrl-C stops it; every answer is on disk, and the same command goes on.")
-    uvicorn.Server(config(site, listening, prefix)).run([listening])
+    uvicorn.Server(config(site, listening)).run([listening])
     return 0

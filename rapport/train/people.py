@@ -178,7 +178,7 @@ class Watch:
         self.asking, self.site, self.says, self.alone = asking, site, says, False
 
     def look(self, unanswered: int) -> dict[str, int]:
-        people = queue_now(self.site.store, time.time())["people"]
+        people = queue_now(self.site.store, time.time()).people
         alone = bool(unanswered and not people)
         if alone and not self.alone:
             self.says(f"{unanswered} questions wait, and nobody answers; serve them with: {self.asking.how}")

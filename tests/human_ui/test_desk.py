@@ -1,5 +1,6 @@
 """Leases and answers, in SQLite and PostgreSQL: all exactly once, sides kept, nothing lost that is late or twice."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import human_ui
 from embodied.episodes import Episode, Episodes, cut
 from embodied.records import Compare, Query, Rate, RecordError, Skip
 from embodied.store import Store, StoreError
-from human_ui import desk, people, tables
+from human_ui import desk, people, returns, tables
+from human_ui.overview import overview
 from human_ui.study import Study
 
 STUDY = Study("test", lease=60.0)
@@ -47,7 +49,7 @@ def lend(store, person="ann", n=3, now=0.0, study=STUDY, seed=0):
 
 
 def take(store, lent, id, value=None, person="ann", now=1.0, supersedes=""):
-    return desk.take(store, person, lent.lease, id, value or Compare(1.0), {"ms": 9}, supersedes, now)
+    return desk.take(store, person, lent.lease, id, value or Compare(1.0), {"ms": 9}, supersedes, now).seq
 
 
 @pytest.fixture
@@ -93,9 +95,9 @@ def test_whoever_looks_keeps_it_and_a_rest_gives_it_back(store, ann):
     lend(store)
     desk.renew(store, STUDY, "ann", 50.0)
     assert lend(store, "bob", now=100.0) == []
-    desk.give_back(store, "ann")
+    returns.give_back(store, "ann")
     assert len(lend(store, "bob", now=101.0)) == 1 and lend(store, now=102.0) == []
-    desk.give_back(store, "bob")
+    returns.give_back(store, "bob")
     assert len(lend(store, now=103.0)) == 1, "one who gave it back may have it again"
 
 
@@ -221,3 +223,80 @@ def test_many_people_at_once_get_every_query_once(store):
 def test_the_gui_loads_no_torch():
     code = "import rapport.ask, rapport.cli, sys; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(human_ui.__file__).parents[1])
+
+
+def test_one_answer_of_a_person_to_a_question_stands(store, ann):
+    """As two tabs give them, each of which knows only its own."""
+    offer(store, 1)
+    (one,) = lend(store)
+    take(store, one, "a")
+    with pytest.raises(desk.Twice, match="answered this question already, perhaps in another tab"):
+        take(store, one, "b", Compare(0.0))
+    assert take(store, one, "c", Compare(0.0), supersedes="a") == 2
+    with pytest.raises(desk.Twice):
+        take(store, one, "d", supersedes="a")
+    assert take(store, one, "c", Compare(0.0), supersedes="a") == 2, "sent again"
+    assert [a.id for a in store.answers()] == ["a", "c"]
+
+
+def test_a_query_that_several_let_go_at_once_is_free_for_as_many(store, ann):
+    offer(store, 1, want=2)
+    lend(store), lend(store, "bob")
+    for name in ("cleo", "dan"):
+        people.invite(store, name)
+    assert len(lend(store, "cleo", now=100.0)) == 1 == len(lend(store, "dan", now=100.0))
+    assert lend(store, now=100.0) == []
+
+
+def test_a_lease_that_ran_out_is_the_same_again_under_the_same_terms(store, ann):
+    offer(store, 1)
+    (first,), (again,) = lend(store), lend(store, now=100.0, seed=5)
+    assert again.lease == first.lease and again.shown == first.shown
+    (edited,) = lend(store, now=200.0, study=replace(STUDY, question="Which is safer?"))
+    assert edited.lease != first.lease and edited.study.question == "Which is safer?"
+    with pytest.raises(desk.Gone):
+        take(store, first, "a", now=201.0)
+
+
+def test_a_lease_keeps_the_wording_it_was_given_under(store, ann):
+    offer(store, 2)
+    lend(store, n=1)
+    old, new = lend(store, n=2, now=1.0, study=replace(STUDY, question="Which is safer?"))
+    assert (old.study.question, new.question) == (STUDY.question, "Which is safer?")
+    take(store, old, "a")
+    ((again, _, _),) = desk.last(store, "ann", 10)
+    assert again.study.question == STUDY.question
+
+
+def test_what_could_not_be_shown_goes_to_others_and_comes_back_in_an_hour(store, ann):
+    offer(store, 1)
+    (mine,) = lend(store)
+    returns.unshown(store, "bob", mine.lease, "not his", 1.0)
+    returns.unshown(store, "ann", mine.lease, "a clip is missing", 1.0)
+    assert lend(store, now=2.0) == []
+    (theirs,) = lend(store, "bob", now=2.0)
+    returns.unshown(store, "bob", theirs.lease, "cannot be played", 2.0)
+    assert overview(store).trouble == (("q0", 2, "cannot be played"),)
+    (again,) = lend(store, now=2.0 + returns.AGAIN)
+    assert again.lease == mine.lease
+    take(store, again, "a")
+    people.erase(store, "bob")
+    assert overview(store).trouble == (("q0", 1, "a clip is missing"),)
+
+
+def test_whatever_a_browser_tells_is_kept_or_refused(store, ann):
+    offer(store, 4)
+    kept, *refused = lend(store, n=4)
+    told = {"note": "NUL \0, half a pair \ud800, 😀", "ms": 10**400}
+    desk.take(store, "ann", kept.lease, "a", Compare(1.0), told, "", 1.0)
+    with store.read() as connection:
+        assert json.loads(connection.exec_driver_sql("select told from detail").scalar_one()) == told
+    assert next(row for row in overview(store).people if row.name == "ann").seconds is None
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    for one, bad in zip(refused, ({"x": float("nan")}, {"x": float("inf")}, deep), strict=True):
+        with pytest.raises(RecordError, match="cannot be kept"):
+            desk.take(store, "ann", one.lease, "b", Compare(1.0), bad, "", 1.0)
+    with pytest.raises(StoreError, match="send at most"):
+        desk.take(store, "ann", refused[0].lease, "b", Compare(1.0), {"x": "é" * 20_000}, "", 1.0)

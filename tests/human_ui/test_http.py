@@ -9,8 +9,7 @@ from fastapi.testclient import TestClient
 from embodied.records import Compare
 from human_ui import people
 from human_ui.app import create_app
-from human_ui.guard import A_MINUTE, MAX_BODY
-from human_ui.site import TERMS, open_site
+from human_ui.site import TERMS, Limits, open_site
 from tests.human_ui.served import ask, make_study
 
 OURS = {"X-Rapport": "1"}
@@ -73,7 +72,7 @@ def test_a_dead_invitation_and_a_dead_session(site, ann):
 def test_the_cookie_is_out_of_reach_of_scripts_and_of_plain_http_when_public(site):
     token = people.invite(site.store, "ann")
     for public in (False, True):
-        site.public = public
+        site.address = "https://example.org" if public else ""
         cookie = client(site).post("/api/session", json={"token": token}).headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=lax" in cookie and ("Secure" in cookie) == public
 
@@ -89,15 +88,15 @@ def test_writes_from_other_pages_are_refused(site, ann):
 
 
 def test_what_is_too_much_is_refused(site, ann):
-    large = ann.put("/api/answers/a", content=b"{" + b" " * MAX_BODY)
-    assert large.status_code == 413 and f"send at most {MAX_BODY}" in large.json()["detail"]
+    large = ann.put("/api/answers/a", content=b"{" + b" " * site.limits.body)
+    assert large.status_code == 413 and f"send at most {site.limits.body}" in large.json()["detail"]
 
     def pieces():
         yield b"{}"
 
     assert ann.put("/api/answers/a", content=pieces()).status_code == 413, "of unknown length"
     # Twice what a minute allows: should the minute turn meanwhile, one of the two still has too many.
-    answers = [ann.post("/api/leases/renew") for _ in range(2 * A_MINUTE["POST"] + 2)]
+    answers = [ann.post("/api/leases/renew") for _ in range(2 * Limits().post + 2)]
     assert {answer.status_code for answer in answers} == {204, 429} and answers[0].status_code == 204
     assert {answer.headers["retry-after"] for answer in answers if answer.status_code == 429} == {"20"}
 
@@ -106,7 +105,7 @@ def test_an_answer_is_saved_once_whatever_is_sent_twice(site, ann):
     ask(site, 1)
     (lent,) = ann.post("/api/leases", json={"n": 1}).json()
     first = answered(ann, lent["lease"])
-    assert first.status_code == 200 and first.json() == {"seq": 1} == answered(ann, lent["lease"]).json()
+    assert first.status_code == 200 and first.json() == {"seq": 1, "late": False} == answered(ann, lent["lease"]).json()
     other = answered(ann, lent["lease"], value={"compare": 0})
     assert other.status_code == 409 and "another answer of id 'a1'" in other.json()["detail"]
     assert len(site.store.answers()) == 1

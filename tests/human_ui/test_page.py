@@ -8,7 +8,7 @@ from embodied.records import Compare, Rank, Rate, Skip
 from tests.human_ui.served import ask, shot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-SHOWN = "() => document.querySelectorAll('#stage figure').length"
+SHOWN = "() => document.querySelectorAll('#stage:not([aria-busy=true]) figure').length"
 
 
 def wait_for_question(page):

@@ -55,6 +55,8 @@ def test_revoking(tmp_path, capsys):
     ("terms", "flags", "sentence"),
     [
         (template("x"), ["--public"], "--public and --address go together"),
+        (template("x"), ["--public", "--address", "http://x.org/a"], "give https://host/path"),
+        (template("x"), ["--public", "--address", "https://x.org/a?b"], "give https://host/path"),
         (template("x"), ["--store", "postgresql://localhost:1/x"], "cannot be reached"),
         ("name = 3", [], "study.toml: name is 3; give text"),
     ],

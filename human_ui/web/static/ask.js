@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import * as keys from "./keys.js";
 import { KINDS, ORDINAL, SIDES } from "./kinds.js";
 import { Outbox, newId } from "./outbox.js";
-import { Player, Reading, speed } from "./player.js";
+import { Player, Reading, speed, unplayable } from "./player.js";
 import { Queue, load, release } from "./queue.js";
 import { difference, link } from "./texts.js";
 
@@ -12,15 +12,25 @@ const settings = $("study").dataset;
 const GUARD = 250; // ms after a new question in which no answer counts
 const EVERY = 4000; // ms between looks for a new question
 
-const outbox = new Outbox((state) => ($("saved").textContent = state), say);
-const queue = new Queue((error) => (error.status === 401 ? location.reload() : say(error.message)));
+const LATE = "Your last answer is kept, and marked late: its question had gone back meanwhile. Take a break before you leave, and that does not happen.";
+const RETURNED = "You are back, and your answers are kept. To change the last one use Undo.";
+
 const history = []; // {query, answer, value} that can be taken back, oldest first
 let now = null; // what is on the page: {query, player, kind, since, supersedes, note, hidden}
+let notice = ""; // a sentence that came while no question was on the page: it is still there with the next one
 let answered = 0;
 let since = 0; // answers since the last rest
+const outbox = new Outbox((state) => ($("saved").textContent = state), refused, () => tell(LATE));
+// Who is not signed in any more, or has something to read first, is told so by the page of that.
+const queue = new Queue((error) => ([401, 409].includes(error.status) ? location.reload() : tell(error.message)));
 
 function say(sentence) {
   $("said").textContent = sentence;
+}
+
+function tell(sentence) {
+  if (!now) notice = sentence;
+  say(sentence);
 }
 
 // ---- showing
@@ -44,7 +54,9 @@ function show(query, supersedes = "", value = null) {
   now.player = texts ? new Reading(clips) : new Player(anchor ? [...clips, anchor] : clips, clock);
   $("seek").max = now.player.frames - 1;
   choices(value);
-  say(supersedes ? "You are changing an earlier answer." : "");
+  say(supersedes ? "You are changing an earlier answer." : notice);
+  notice = "";
+  for (const clip of anchor ? [...clips, anchor] : clips) clip.element.onerror = () => broken(query, clip);
   $("noting").hidden = true;
   $("words").value = "";
   still ? now.player.seek(0) : now.player.play();
@@ -83,16 +95,22 @@ function button(name, action, pressed, shifted = false, held = false) {
     for (const over of ["pointerup", "pointercancel"]) element.addEventListener(over, () => released(action));
     element.addEventListener("mousedown", (event) => event.preventDefault()); // the keys go on meaning what they mean
     element.addEventListener("click", (event) => event.detail || (act(action, event), released(action))); // by Enter
-  } else element.addEventListener("click", (event) => act(action, { shiftKey: shifted || event.shiftKey }));
+  } else {
+    // The second click of a double click would be about the next question.
+    element.addEventListener("click", (event) => event.detail < 2 && act(action, { shiftKey: shifted || event.shiftKey }));
+  }
   return element;
 }
 
 function choices(value) {
   const { query, player } = now;
   const ties = settings.ties === "true";
+  // Whoever goes by Tab stays where they were, though the buttons are new ones.
+  const focused = $("answers").querySelector(":focus-visible")?.dataset.action;
   now.kind = KINDS[query.kind]({ query, player, ties, stage: $("stage"), button, answer, say }, value);
   const skip = settings.skips === "true" ? [button("Can't tell", "skip", value?.skip !== undefined)] : [];
   $("answers").replaceChildren(...now.kind.elements, ...skip);
+  if (focused) ($("answers").querySelector(`[data-action=${focused}]`) ?? $("answers").querySelector("button"))?.focus();
 }
 
 // ---- answering
@@ -118,12 +136,20 @@ function answer(value, told = {}) {
   advance();
 }
 
-async function advance() {
+let advancing = null;
+
+function advance() {
+  advancing ??= another().finally(() => (advancing = null));
+}
+
+async function another() {
   now = null;
   let next = queue.next();
   if (!next) {
+    $("stage").ariaBusy = "true"; // what stands there is answered
     await queue.fill();
     next = queue.next();
+    $("stage").ariaBusy = "false";
   }
   if (next) return show(next);
   waiting();
@@ -137,8 +163,9 @@ function blank(heading) {
 }
 
 function waiting() {
-  blank("There is no question for you just now.");
-  say(`The next ones come by themselves. Your ${answered} answers are kept.`);
+  blank(queue.problem ? "The next question is not here." : "There is no question for you just now.");
+  const usual = `The next ones come by themselves. Your ${answered} answers are kept.`;
+  say(queue.problem || `${notice} ${usual}`.trim());
   call("GET", "/api/me").then((me) => me.over && now === null && say(me.over)).catch(() => {});
   setTimeout(() => now === null && advance(), EVERY);
 }
@@ -153,7 +180,12 @@ async function undo() {
       if (now) now.since = performance.now();
       return say("There is no answer to take back.");
     }
-    last = { query: await load(found), answer: found.answer, value: found.value };
+    try {
+      last = { query: await load(found), answer: found.answer, value: found.value };
+    } catch (error) {
+      if (now) now.since = performance.now();
+      return say(`Your last answer cannot be taken back now: ${error.message}`);
+    }
   }
   if (now) {
     now.player.stop();
@@ -168,9 +200,7 @@ async function rest(sentence) {
   if (now && !now.supersedes) release(now.query);
   now = { resting: true };
   since = 0;
-  queue.queries.forEach(release);
-  queue.queries = [];
-  queue.known.clear();
+  queue.clear();
   await call("DELETE", "/api/leases").catch(() => {});
   blank("A break");
   say(sentence);
@@ -178,6 +208,31 @@ async function rest(sentence) {
   go.addEventListener("click", advance);
   $("answers").replaceChildren(go);
   go.focus();
+}
+
+// A clip broke off while it was watched: its question goes back.
+async function broken(query, clip) {
+  if (now?.query !== query) return;
+  now.player.stop();
+  now = null;
+  await queue.handBack(query, unplayable(clip)).catch(queue.failed);
+  release(query);
+  advance();
+}
+
+// An answer that is not taken was never there: it cannot be taken back either.
+function refused(sentence, id) {
+  const at = history.findIndex((one) => one.answer === id);
+  if (at >= 0) history.splice(at, 1);
+  tell(sentence);
+  count();
+}
+
+function count() {
+  return call("GET", "/api/me").then((me) => {
+    answered = me.answers + outbox.waiting.filter((one) => !one.supersedes).length;
+    $("count").textContent = answered;
+  }).catch(() => {});
 }
 
 function note() {
@@ -249,8 +304,8 @@ setInterval(() => {
   if (!document.hidden && now?.query && performance.now() - input < 30_000) call("POST", "/api/leases/renew").catch(() => {});
 }, 20_000);
 
-call("GET", "/api/me").then((me) => {
-  answered = me.answers;
-  $("count").textContent = answered;
-}).catch(() => {});
+if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") notice = RETURNED;
+addEventListener("pageshow", (event) => event.persisted && (tell(RETURNED), queue.fill()));
+
+count();
 advance();

@@ -1,5 +1,6 @@
 // The code of an invitation is behind the #, so that it reaches no log, and leaves the address once it is used.
 import { base, call } from "./api.js";
+import { kept } from "./outbox.js";
 
 const said = document.querySelector("#said");
 
@@ -17,8 +18,15 @@ document.querySelector("#join").addEventListener("submit", (event) => {
   enter(document.querySelector("#token").value.trim().replace(/^.*#/, ""));
 });
 
-const token = location.hash.slice(1);
-if (token) {
+if (kept().length) said.append(` ${kept().length === 1 ? "One answer waits" : `${kept().length} answers wait`} in this browser, and will be sent then.`);
+
+// A link that is opened where this page is already changes no more than what is behind the #.
+function follow() {
+  const token = location.hash.slice(1);
+  if (!token) return;
   history.replaceState(null, "", location.pathname);
   enter(token);
 }
+
+addEventListener("hashchange", follow);
+follow();

@@ -56,6 +56,8 @@ export function listen(act, released) {
   const actionOf = (code) => Object.entries(keymap()).find(([, at]) => at === code)?.[0];
   addEventListener("keyup", (event) => released(actionOf(event.code)));
   addEventListener("keydown", (event) => {
+    // Held down on a button, Enter would press it again and again.
+    if (event.repeat && event.code === "Enter" && event.target.closest("button")) return event.preventDefault();
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !switchedOn()) return;
     if (event.target.closest("input, textarea, select, dialog[open]")) return;
     if (event.key === "?") return act("help", event);

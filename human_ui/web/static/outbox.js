@@ -3,12 +3,17 @@ import { call } from "./api.js";
 
 const KEY = "rapport-outbox";
 
+export const kept = () => JSON.parse(localStorage.getItem(KEY) || "[]");
+
 export class Outbox {
-  // told(state word); refused(sentence) for an answer that the server will never take.
-  constructor(told, refused) {
+  // told(state word); refused(sentence, id) for an answer that the server will never take; late() for one that it took
+  // when its question had gone back.
+  constructor(told, refused, late) {
     this.told = told;
     this.refused = refused;
-    this.waiting = JSON.parse(localStorage.getItem(KEY) || "[]");
+    this.late = late;
+    this.waiting = kept();
+    this.mine = new Set(this.waiting.map((a) => a.id)); // whatever this tab has to send or has sent
     this.busy = false;
     addEventListener("online", () => this.send());
     this.send();
@@ -27,14 +32,14 @@ export class Outbox {
       this.told(`Sending ${this.waiting.length}`);
       const { id, ...body } = this.waiting[0];
       try {
-        await call("PUT", `/api/answers/${id}`, body);
+        if ((await call("PUT", `/api/answers/${id}`, body)).late) this.late();
       } catch (error) {
         if (error.passing || error.status === 401) {
           this.told(error.status === 0 ? `Offline, ${this.waiting.length} kept here` : `${this.waiting.length} kept here: ${error.message}`);
           setTimeout(() => this.send(), 1000 * error.wait);
           break;
         }
-        this.refused(error.message);
+        this.refused(error.message, id);
       }
       this.waiting = this.waiting.filter((answer) => answer.id !== id);
       this.#keep();
@@ -45,10 +50,13 @@ export class Outbox {
 
   #keep() {
     // Another tab of the same person may have sent or added some: only this tab's own are its business.
-    const others = JSON.parse(localStorage.getItem(KEY) || "[]").filter((a) => !this.mine?.has(a.id));
-    this.mine = new Set([...(this.mine ?? []), ...this.waiting.map((a) => a.id)]);
-    const own = new Set(this.waiting.map((a) => a.id));
-    localStorage.setItem(KEY, JSON.stringify([...others.filter((a) => !own.has(a.id)), ...this.waiting]));
+    for (const { id } of this.waiting) this.mine.add(id);
+    const others = kept().filter((a) => !this.mine.has(a.id));
+    try {
+      localStorage.setItem(KEY, JSON.stringify([...others, ...this.waiting]));
+    } catch {
+      // There is no room: what waits is kept as long as this page is open.
+    }
   }
 }
 

@@ -4,6 +4,8 @@ const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
 
 export const speed = () => Number(localStorage.getItem("rapport-speed")) || 1;
 
+export const unplayable = (about) => new Error(`A clip of it cannot be played here (${about.media_type}).`);
+
 // A clip as an element that is loaded before it is shown. Rejects with a sentence when it cannot be played.
 export async function ready(url, about) {
   const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto", src: url });
@@ -13,7 +15,7 @@ export async function ready(url, about) {
   video.height = about.height;
   await new Promise((resolve, reject) => {
     video.addEventListener("loadeddata", resolve, { once: true });
-    video.addEventListener("error", () => reject(new Error(`This browser cannot play ${about.media_type}. Open the study in a current Firefox, Chrome or Safari.`)), { once: true });
+    video.addEventListener("error", () => reject(unplayable(about)), { once: true });
   });
   return video;
 }
