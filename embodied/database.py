@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     ForeignKey,
+    Index,
     MetaData,
     Row,
     String,
@@ -71,6 +72,8 @@ ANSWER = Table(
     _name("source"),
     _text("value"),  # JSON, of records.value_to_json
     _name("supersedes"),
+    Index("answer_query", "query"),
+    Index("answer_annotator", "annotator", "seq"),
 )
 ERASED = Table("erased", TABLES, _number("seq", key=True))  # numbers of answers that a person had erased
 CURSOR = Table("cursor", TABLES, _name("consumer", key=True), _number("step", key=True), _number("upto"))

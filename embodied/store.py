@@ -18,7 +18,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Column, ColumnElement, Connection, Engine, Row, Table, delete, func, insert, select, true
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    true,
+)
 from sqlalchemy.exc import DBAPIError
 
 from embodied import atomic, database, postgres
@@ -277,10 +291,15 @@ class Store:
                 done.set_result(result)
 
 
+# Built once: to build a statement takes longer than to run it.
+_OF_IDS = {t.name: select(t).where(t.c.id.in_(bindparam("ids", expanding=True))) for t in (QUERY, ANSWER)}
+_LAST = {t.name: select(func.coalesce(func.max(t.c.seq), 0)) for t in (QUERY, ANSWER, ERASED)}
+
+
 def _rows(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[Row[Any]]:
     unique = list(dict.fromkeys(ids))
     for i in range(0, len(unique), CHUNK):
-        yield from connection.execute(select(table).where(table.c.id.in_(unique[i : i + CHUNK])))
+        yield from connection.execute(_OF_IDS[table.name], {"ids": unique[i : i + CHUNK]})
 
 
 def _begins(column: Column[str], prefix: str) -> ColumnElement[bool]:
@@ -290,10 +309,8 @@ def _begins(column: Column[str], prefix: str) -> ColumnElement[bool]:
 
 def _last(connection: Connection, table: Table) -> int:
     """The greatest number ever given: what was erased keeps its number."""
-    last = int(connection.execute(select(func.coalesce(func.max(table.c.seq), 0))).scalar_one())
-    if table is ANSWER:
-        last = max(last, int(connection.execute(select(func.coalesce(func.max(ERASED.c.seq), 0))).scalar_one()))
-    return last
+    last = int(connection.execute(_LAST[table.name]).scalar_one())
+    return max(last, int(connection.execute(_LAST[ERASED.name]).scalar_one())) if table is ANSWER else last
 
 
 def _cursor(connection: Connection, consumer: str, step: int) -> int | None:

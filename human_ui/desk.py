@@ -7,25 +7,25 @@ Times are seconds since the epoch, of the server alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from embodied.checks import MAX_TEXT
 from embodied.database import ANSWER, QUERY, StoreError, answer_from
 from embodied.records import Answer, Query, RecordError, Survey, Value, value_to_json
 from embodied.store import Store, put_answers
 from embodied.values import shown_as
+from human_ui import statements
 from human_ui.people import secret
 from human_ui.returns import expire
 from human_ui.study import Study, from_json
-from human_ui.tables import DETAIL, GOLD, LEASE, OFFER, OPEN, VERSION
+from human_ui.tables import LEASE, OFFER, VERSION
 
 AT_ONCE = 8  # leases that one person may hold
-HELD = ("open", "answered")
 
 
 class Gone(StoreError):
@@ -67,7 +67,7 @@ def begin(store: Store, study: Study, now: float) -> None:
 
 
 def _begin(connection: Connection, study: Study, now: float) -> None:
-    if not connection.execute(select(VERSION.c.hash).where(VERSION.c.hash == study.version)).first():
+    if not connection.execute(statements.KNOWN, {"terms": study.version}).first():
         connection.execute(insert(VERSION).values(hash=study.version, terms=study.to_json(), at=now))
 
 
@@ -128,54 +128,45 @@ def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.ra
 
     def work(connection: Connection) -> list[Lent]:
         expire(connection, now)
-        mine = LEASE.c.person == person
-        until = now + study.lease
-        connection.execute(update(LEASE).where(mine, LEASE.c.state == "open").values(until=until))
-        held = connection.execute(select(LEASE.c.id).where(mine, LEASE.c.state == "open")).scalars().all()
-        for query in _next(connection, study, person, n - len(held), now, rng):
-            connection.execute(update(OFFER).where(OFFER.c.query == query).values(taken=OFFER.c.taken + 1))
-            same = update(LEASE).where(mine, LEASE.c.query == query, LEASE.c.version == study.version)
-            if connection.execute(same.values(state="open", given=now, until=until)).rowcount:
-                continue
-            connection.execute(delete(LEASE).where(mine, LEASE.c.query == query))  # under terms that are no more
-            _begin(connection, study, now)
-            row = connection.execute(select(QUERY.c.segments).where(QUERY.c.id == query)).one()
-            shown = [int(i) for i in rng.permutation(len(json.loads(row.segments)))]
-            new = {
-                "id": secret(),
-                "query": query,
-                "person": person,
-                "version": study.version,
-                "shown": json.dumps(shown),
-            }
-            connection.execute(insert(LEASE).values(**new, state="open", given=now, until=until))
-        return _lent(connection, and_(mine, LEASE.c.state == "open"))
+        who = {"who": person, "now": now, "till": now + study.lease}
+        held = connection.execute(statements.HOLD, who).rowcount
+        if new := _next(connection, study, person, n - held, now, rng):
+            connection.execute(statements.TAKEN, {"queries": list(new)})
+            had = {**who, "queries": list(new), "terms": study.version}
+            if again := connection.execute(statements.HAD, had).scalars().all():
+                connection.execute(statements.AGAIN, {**who, "queries": again})
+            if first := {query: k for query, k in new.items() if query not in again}:
+                connection.execute(statements.FORGET, {**who, "queries": list(first)})  # under terms that are no more
+                _begin(connection, study, now)
+                lent = {"person": person, "version": study.version, "state": "open", "given": now, "until": who["till"]}
+                rows = [
+                    {"id": secret(), "query": query, "shown": json.dumps(rng.permutation(k).tolist()), **lent}
+                    for query, k in first.items()
+                ]
+                connection.execute(statements.LEND, rows)
+        return _lent(connection.execute(statements.HOLDING, who))
 
     return store.write(work)
 
 
-def _next(connection: Connection, study: Study, person: str, n: int, now: float, rng: np.random.Generator) -> list[str]:
-    """Queries that this person may be given: gold ones at the study's rate, others by priority, then as they came."""
+def _next(
+    connection: Connection, study: Study, person: str, n: int, now: float, rng: np.random.Generator
+) -> dict[str, int]:
+    """Queries that this person may be given, and how many segments each has: gold ones at the study's rate, others by
+    priority, then as they came."""
     if n < 1:
-        return []
-    resting = and_(LEASE.c.state == "unshown", LEASE.c.until > now)
-    theirs = select(LEASE.c.query).where(LEASE.c.person == person, or_(LEASE.c.state.in_(HELD), resting))
-    new = select(OFFER.c.query).where(OFFER.c.query.not_in(theirs))
-    order = OFFER.c.priority.desc(), OFFER.c.seq
-    work = list(connection.execute(new.where(OPEN).order_by(*order).limit(n)).scalars())
+        return {}
+    who = {"who": person, "now": now}
+    work = connection.execute(statements.NEXT, {**who, "n": n}).all()
     share = int(rng.binomial(n, study.gold)) if study.gold else 0
-    gold = list(connection.execute(new.where(GOLD).order_by(OFFER.c.seq).limit(share)).scalars()) if share else []
+    gold = connection.execute(statements.NEXT_GOLD, {**who, "n": share}).all() if share else []
     mixed = [*work[: n - len(gold)], *gold]
-    return [mixed[i] for i in rng.permutation(len(mixed))]
+    return {mixed[i].query: len(json.loads(mixed[i].segments)) for i in rng.permutation(len(mixed))}
 
 
-def _lent(connection: Connection, where: Any) -> list[Lent]:
-    lease = LEASE.c.id, LEASE.c.query, LEASE.c.shown, LEASE.c.until
-    columns = *lease, QUERY.c.kind, QUERY.c.context, QUERY.c.segments, OFFER.c.clips, VERSION.c.terms
-    joined = select(*columns).join(QUERY, QUERY.c.id == LEASE.c.query).join(OFFER, OFFER.c.query == LEASE.c.query)
-    joined = joined.join(VERSION, VERSION.c.hash == LEASE.c.version)
+def _lent(rows: Iterable[Any]) -> list[Lent]:
     found = []
-    for row in connection.execute(joined.where(where).order_by(LEASE.c.given, QUERY.c.seq)):
+    for row in rows:
         shown, clips = tuple(json.loads(row.shown)), json.loads(row.clips)
         anchor = clips[len(shown)] if len(clips) > len(shown) else ""
         lengths = [stop - start for _, start, stop in json.loads(row.segments)]
@@ -187,8 +178,8 @@ def _lent(connection: Connection, where: Any) -> list[Lent]:
 
 def renew(store: Store, study: Study, person: str, now: float) -> None:
     """Whoever still looks keeps what they hold."""
-    mine = and_(LEASE.c.person == person, LEASE.c.state == "open")
-    store.write(lambda connection: connection.execute(update(LEASE).where(mine).values(until=now + study.lease)))
+    who = {"who": person, "till": now + study.lease}
+    store.write(lambda connection: connection.execute(statements.HOLD, who))
 
 
 def take(
@@ -210,14 +201,14 @@ def take(
     noticed = _told(told)
 
     def work(connection: Connection) -> Taken:
-        row = connection.execute(select(LEASE).where(LEASE.c.id == lease, LEASE.c.person == person)).first()
+        row = connection.execute(statements.OF_LEASE, {"lease": lease, "who": person}).first()
         if row is None:
             raise Gone("this question was not given to you, or was given back; load the page again")
         if isinstance(value, Survey):
             _check_survey(connection, value, row.version)
         meant = shown_as(value, json.loads(row.shown))
         given = Answer(answer, row.query, person, "person", meant, supersedes=supersedes)
-        known = connection.execute(select(DETAIL.c.late).where(DETAIL.c.answer == answer)).first()
+        known = connection.execute(statements.DETAIL_OF, {"answer": answer}).first()
         if known is None and row.state == "answered" and supersedes != _standing(connection, row.query, person):
             raise Twice(
                 "You answered this question already, perhaps in another tab; that answer stands. To change it, go back "
@@ -226,11 +217,11 @@ def take(
         (seq,) = put_answers(connection, store.name, [given])
         if known is not None:
             return Taken(seq, known.late)
-        late = row.state not in HELD
+        late = row.state not in statements.HELD
         if late:
-            connection.execute(update(OFFER).where(OFFER.c.query == row.query).values(taken=OFFER.c.taken + 1))
-        connection.execute(update(LEASE).where(LEASE.c.id == lease).values(state="answered"))
-        connection.execute(insert(DETAIL).values(answer=answer, lease=lease, late=late, told=noticed))
+            connection.execute(statements.TAKEN, {"queries": [row.query]})
+        connection.execute(statements.ANSWERED, {"lease": lease})
+        connection.execute(statements.TELL, {"answer": answer, "lease": lease, "late": late, "told": noticed})
         return Taken(seq, late)
 
     return store.write(work)
@@ -275,7 +266,7 @@ def last(store: Store, person: str, n: int) -> list[tuple[Lent, str, Value]]:
         for row in rows:
             if row.id in replaced or len(found) == n:
                 continue
-            lent = _lent(connection, and_(LEASE.c.query == row.query, LEASE.c.person == person))
+            lent = _lent(connection.execute(statements.OF_QUERY, {"who": person, "query": row.query}))
             if lent:
                 found.append((lent[0], row.id, as_shown(row.value, lent[0].shown)))
     return found

@@ -6,8 +6,9 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
 from embodied.database import StoreError
 from embodied.store import Store, erase_answers
@@ -84,22 +85,23 @@ def enter(store: Store, token: str) -> str | None:
     return store.write(work)
 
 
+# Built once, since every request asks.
+_PERSON = select(PERSON.c.id, PERSON.c.role, PERSON.c.consent, PERSON.c.tries, PERSON.c.passed).where(~PERSON.c.revoked)
+_OF_TOKEN = _PERSON.where(PERSON.c.token == bindparam("digest"))
+_OF_SESSION = _PERSON.join(SESSION).where(SESSION.c.token == bindparam("digest"), SESSION.c.until > bindparam("now"))
+
+
 def of_session(store: Store, session: str) -> Person | None:
-    return _find(
-        store, select(*_COLUMNS).join(SESSION).where(SESSION.c.token == digest(session), SESSION.c.until > time.time())
-    )
+    return _find(store, _OF_SESSION, {"digest": digest(session), "now": time.time()})
 
 
 def of_token(store: Store, token: str) -> Person | None:
-    return _find(store, select(*_COLUMNS).where(PERSON.c.token == digest(token)))
+    return _find(store, _OF_TOKEN, {"digest": digest(token)})
 
 
-_COLUMNS = PERSON.c.id, PERSON.c.role, PERSON.c.consent, PERSON.c.tries, PERSON.c.passed
-
-
-def _find(store: Store, wanted: object) -> Person | None:
+def _find(store: Store, wanted: Select[Any], given: dict[str, Any]) -> Person | None:
     with store.read() as connection:
-        row = connection.execute(wanted.where(~PERSON.c.revoked)).first()  # type: ignore[attr-defined]
+        row = connection.execute(wanted, given).first()
     return None if row is None else Person(*row)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
 from embodied.store import Store
+from human_ui import statements
 from human_ui.tables import LEASE, OFFER, TROUBLE
 
 AGAIN = 3600.0  # seconds for which nobody is given again what could not be shown to them; it may be mended meanwhile
@@ -21,7 +22,8 @@ def give_back(store: Store, person: str) -> None:
 
 def expire(connection: Connection, now: float) -> None:
     """Leases whose time is over are free again."""
-    _end(connection, and_(LEASE.c.state == "open", LEASE.c.until < now), "expired")
+    if connection.execute(statements.OVER, {"now": now}).first():
+        _end(connection, and_(LEASE.c.state == "open", LEASE.c.until < now), "expired")
 
 
 def unshown(store: Store, person: str, lease: str, reason: str, now: float) -> None:

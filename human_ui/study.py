@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ class Study:
             if is_wrong:
                 raise StudyError(sentence)
 
-    @property
+    @cached_property
     def version(self) -> str:
         """A name for exactly these terms: answers say under which they were given."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

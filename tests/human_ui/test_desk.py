@@ -262,7 +262,7 @@ def test_a_lease_keeps_the_wording_it_was_given_under(store, ann):
     offer(store, 2)
     lend(store, n=1)
     old, new = lend(store, n=2, now=1.0, study=replace(STUDY, question="Which is safer?"))
-    assert (old.study.question, new.question) == (STUDY.question, "Which is safer?")
+    assert (old.study.question, new.study.question) == (STUDY.question, "Which is safer?")
     take(store, old, "a")
     ((again, _, _),) = desk.last(store, "ann", 10)
     assert again.study.question == STUDY.question
