@@ -32,12 +32,21 @@ def answered(who, lease, id="a1", value=None, **body):
     return who.put(f"/api/answers/{id}", json={"lease": lease, "value": value or {"compare": 1}, **body})
 
 
+ANYBODY = {None, *people.ROLES}
 ROUTES = [
     ("POST", "/api/leases", {"n": 1}, {"annotator", "owner"}),
     ("POST", "/api/leases/renew", None, {"annotator", "owner"}),
     ("DELETE", "/api/leases", None, {"annotator", "owner"}),
     ("GET", "/api/answers", None, {"annotator", "owner"}),
     ("GET", "/api/me", None, {"annotator", "owner"}),
+    ("GET", "/", None, ANYBODY),
+    ("GET", "/owner", None, ANYBODY),  # but another page for others, below
+    ("POST", "/api/session", {"token": "guess"}, set()),
+    ("POST", "/api/consent", None, {"annotator", "owner"}),
+    ("POST", "/api/quiz", {"chosen": []}, {"annotator", "owner"}),
+    ("POST", "/api/leases/{lease}/unshown", {"reason": "why"}, {"annotator", "owner"}),
+    ("PUT", "/api/answers/{answer}", {"lease": "x", "value": {"compare": 1}}, {"annotator", "owner"}),
+    ("GET", "/clips/{sha}", None, {"annotator", "owner"}),
     ("GET", "/api/learner/answers", None, {"learner", "owner"}),
     ("GET", "/api/learner/queue", None, {"learner", "owner"}),
     ("POST", "/api/learner/withdraw", {"queries": []}, {"learner", "owner"}),
@@ -46,12 +55,16 @@ ROUTES = [
 
 def test_every_route_asks_who_it_is(site):
     tokens = {role: people.invite(site.store, role, role) for role in people.ROLES}
+    described = create_app(site).openapi()["paths"]
+    assert {(m, p) for m, p, *_ in ROUTES} == {(m.upper(), p) for p, methods in described.items() for m in methods}
     for method, path, body, allowed in ROUTES:
         for role in (None, *people.ROLES):
             headers = {"Authorization": f"Bearer {tokens[role]}"} if role else {}
-            found = client(site).request(method, path, json=body, headers=headers).status_code
-            expected = {401} if role is None else {200, 204} if role in allowed else {403}
-            assert found in expected, (method, path, role, found)
+            names = {"lease": "x", "answer": "x", "sha": "0" * 64}
+            found = client(site).request(method, path.format(**names), json=body, headers=headers).status_code
+            # Whoever may, may still name what is not there.
+            refused = 401 if role is None or path == "/api/session" else 403
+            assert found in ({200, 204, 404, 409, 410} if role in allowed else {refused}), (method, path, role, found)
 
 
 def test_the_owners_page_is_the_owners(site, ann):
