@@ -154,12 +154,18 @@ def _next(connection: Connection, study: Study, person: str, n: int, rng: np.ran
 
 def _lent(connection: Connection, study: Study, where: Any) -> list[Lent]:
     columns = LEASE.c.id, LEASE.c.query, LEASE.c.shown, LEASE.c.until, QUERY.c.kind, QUERY.c.context, OFFER.c.clips
-    joined = select(*columns).join(QUERY, QUERY.c.id == LEASE.c.query).join(OFFER, OFFER.c.query == LEASE.c.query)
+    joined = (
+        select(*columns, VERSION.c.terms)
+        .join(QUERY, QUERY.c.id == LEASE.c.query)
+        .join(OFFER, OFFER.c.query == LEASE.c.query)
+        .outerjoin(VERSION, VERSION.c.hash == LEASE.c.version)
+    )
     found = []
     for row in connection.execute(joined.where(where).order_by(LEASE.c.given, QUERY.c.seq)):
         shown, clips = tuple(json.loads(row.shown)), json.loads(row.clips)
         anchor = clips[len(shown)] if len(clips) > len(shown) else ""
-        told = row.context or study.question
+        # As it was when it was lent, for that is the version which the answer will say.
+        told = row.context or (json.loads(row.terms)["question"] if row.terms else study.question)
         found.append(Lent(row.id, row.query, row.kind, told, shown, tuple(clips[i] for i in shown), anchor, row.until))
     return found
 

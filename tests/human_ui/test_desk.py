@@ -150,6 +150,18 @@ def test_withdrawn_queries_are_not_lent_and_priorities_come_first(store, ann):
     assert {one.query for one in lend(store, n=8)} == {"first0", "q1", "q2"}
 
 
+def test_what_was_lent_is_shown_as_it_was_lent(store, ann):
+    """The study is edited meanwhile: the answer will name the old version, so its sentence stays above the clips."""
+    offer(store, 2)
+    edited = replace(STUDY, question="Which is safer?")
+    (first,) = lend(store, n=1)
+    desk.begin(store, edited, 1.0)
+    assert [one.question for one in lend(store, n=2, study=edited)] == ["Which is better?", "Which is safer?"]
+    take(store, first, "a")
+    ((again, _, _),) = desk.last(store, edited, "ann", 1)
+    assert again.question == "Which is better?"
+
+
 def test_gold_comes_at_its_rate_and_to_everybody(store, ann):
     offer(store, 300)
     offer(store, 40, prefix="gold", truth={f"gold{i}": Compare(1.0) for i in range(40)})
@@ -188,11 +200,13 @@ def test_tokens_are_kept_as_hashes_and_a_revoked_one_is_dead_at_once(store):
             connection.execute(tables.SESSION.select()).all()
         )
     assert token not in text and session not in text
+    with pytest.raises(StoreError, match="there is a person 'cleo' already; choose another name, or revoke"):
+        people.invite(store, "cleo")
     people.revoke(store, "cleo")
     assert people.of_session(store, session) is None and people.of_token(store, token) is None
     assert people.enter(store, token) is None
-    with pytest.raises(StoreError, match="there is a person 'cleo' already"):
-        people.invite(store, "cleo")
+    again = people.invite(store, "cleo")
+    assert people.enter(store, again) and not people.enter(store, token), "one who was revoked may be invited again"
 
 
 def test_many_people_at_once_get_every_query_once(store):
