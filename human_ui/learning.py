@@ -1,4 +1,4 @@
-"""What a learner calls, from another process or machine: answers by number, as they come; new questions; the queue."""
+"""What a learner calls, from another process or machine: answers by number, as they come; the queue; how it goes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
 from embodied.database import ANSWER
-from embodied.records import Answer, value_to_json
+from embodied.records import MAX_NAME, Answer, value_to_json
 from human_ui import desk
 from human_ui.guard import Learner, site_of
+from human_ui.progress import MOST, put_progress
 from human_ui.tables import LEASE, OFFER
 
 router = APIRouter(prefix="/api/learner")
@@ -23,6 +24,18 @@ LOOK = 0.1  # seconds between looks: several servers may write to one database
 class Queries(BaseModel):
     model_config = ConfigDict(extra="forbid")
     queries: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1000)]
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+
+
+class Told(BaseModel):
+    """A round of a training: figures by name, `answers` (read so far) among them; null where one is not known."""
+
+    model_config = ConfigDict(extra="forbid")
+    run: Name
+    step: Annotated[int, Field(ge=0, lt=2**63)]
+    row: Annotated[dict[Name, Annotated[float, Field(allow_inf_nan=False)] | None], Field(max_length=MOST)]
 
 
 def told(answer: Answer) -> dict[str, Any]:
@@ -69,3 +82,9 @@ def queue(request: Request, learner: Learner) -> dict[str, Any]:
 def withdraw(request: Request, learner: Learner, sent: Queries) -> None:
     """These are asked no more; what is being looked at may still be answered."""
     desk.withdraw(site_of(request).store, sent.queries)
+
+
+@router.post("/progress", status_code=204)
+def progress(request: Request, learner: Learner, sent: Told) -> None:
+    """How the training goes, for the owner's page. The same step again replaces what was told of it."""
+    put_progress(site_of(request).store, sent.run, sent.step, sent.row)

@@ -53,7 +53,7 @@ def bring(source: Path, study: Path, place: str | None, prefix: str) -> str:
         placed, contents = folder.read(source)
     else:
         placed = files.read_jsonl(source) if source.suffix == ".jsonl" else files.read_parquet(source)
-    if not placed and not contents.questions:
+    if not placed and not contents.rest:
         raise DataError(f"{source} holds no answer; export it again")
     whole = bool(contents.rest)
     episodes = Episodes((source if whole else study) / EPISODES)

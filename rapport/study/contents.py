@@ -13,12 +13,19 @@ from sqlalchemy import Connection, Table, inspect, select
 from embodied.database import ANSWER, CURSOR, ERASED, QUERY, answer_from
 from embodied.records import value_from_json
 from embodied.store import Store
-from human_ui.tables import DETAIL, LEASE, OFFER, TOMBSTONE, VERSION
+from human_ui.tables import DETAIL, LEASE, OFFER, PROGRESS, TOMBSTONE, VERSION
 from human_ui.told import wordless
 from rapport.study.rows import Asked, Cut, Row, Showing
 
-# Moved as they are: which terms had which hash, which numbers were erased, who has read how far, who had what erased.
-AS_THEY_ARE: Mapping[str, Table] = {"versions": VERSION, "erased": ERASED, "cursors": CURSOR, "tombstones": TOMBSTONE}
+# Moved as they are: which terms had which hash, which numbers were erased, who has read how far, how many answers were
+# erased at whose wish, how trainings went.
+AS_THEY_ARE: Mapping[str, Table] = {
+    "versions": VERSION,
+    "erased": ERASED,
+    "cursors": CURSOR,
+    "tombstones": TOMBSTONE,
+    "progress": PROGRESS,
+}
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from embodied.episodes import Episodes
 from embodied.importers import DataError
 from human_ui import study
 from human_ui.clips import ClipError, Clips
+from human_ui.progress import checked
 from human_ui.site import CLIPS, EPISODES, TERMS
 from rapport.study import files
 from rapport.study.contents import AS_THEY_ARE, Contents, Offered, wordings
@@ -124,8 +125,11 @@ def _check_row(name: str, row: object, where: str) -> None:
             raise DataError(f"{where}: {column.name} is {str(value)[:60]!r}; export it again")
         if kind is int and not 0 <= value < 2**63:
             raise DataError(f"{where}: {column.name} is {value}; export it again")
-        if (name, column.name) == ("versions", "terms"):
-            columns(files.loads(str(value), where), where, [], [*study.Study.__dataclass_fields__])
+    if name == "versions":
+        columns(files.loads(found["terms"], where), where, [], [*study.Study.__dataclass_fields__])
+    if name == "progress":
+        told = files.loads(found["row"], where)
+        checked(found["run"], found["step"], columns(told, where, ["answers"], [*told]))
 
 
 def bring(path: Path, contents: Contents, folder: Path) -> Callable[[], None]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from embodied.records import Compare, Value
 from human_ui import desk, people
+from human_ui.progress import progress, put_progress
 from human_ui.site import open_site
 from rapport.data_folder import look, open_folder, problems
 from rapport.study.command import bring, export
@@ -78,6 +79,8 @@ def test_a_study_that_has_moved_goes_on(tmp_path, place):
         desk.take(site.store, "bob", one.lease, "b0", Compare(0.0), {}, "", 1.0)
         people.erase(site.store, "bob")
         site.store.log_cursor("reward", 0, 3)
+        put_progress(site.store, "reward", 0, {"answers": 3, "return": -1.5})
+        told = progress(site.store)
         shown = {one.query: one.shown for one, _, _ in desk.last(site.store, site.study(), "ann", 9)}
     out(tmp_path / "here", tmp_path / "whole", "hf", names=True)
     url = place if isinstance(place, str) else None
@@ -87,6 +90,7 @@ def test_a_study_that_has_moved_goes_on(tmp_path, place):
     moved = open_site(tmp_path / "there", url)
     with moved.store as store:
         assert moved.study() == site.study() and store.erased(9) == 1 and store.cursor("reward", 0) == 3
+        assert progress(store) == told
         assert people.enter(store, people.invite(store, "ann")), "invited again, under the same name"
         assert {one.query: one.shown for one, _, _ in desk.last(store, moved.study(), "ann", 9)} == shown
         lent = desk.lend(store, moved.study(), "ann", 8, 0.0, np.random.default_rng(0))
