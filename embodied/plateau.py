@@ -94,13 +94,11 @@ def fit_plateau(
     if gain * (math.exp(-first / scale) - math.exp(-top / scale)) <= max(wide * float(rises.std()), 1e-9):
         raise CannotTell(
             f"cannot tell yet: from {first:g} to {top:g} the scores do not rise by more than their noise; "
-            "either nothing is learned, or all of it before the smallest size"
+            f"either nothing is learned, or all of it before {first:g}"
         )
     if top < 2 * scale:
-        line = scale > LINE * top
-        so_far = "they rise nearly along a line" if line else f"n_0 is about {scale:.0f}"
-        wanted = "go on" if line else f"go on to about {2 * scale:.0f}"
-        raise CannotTell(f"cannot tell yet: the scores still rise at the largest size, {top:g} ({so_far}); {wanted}")
+        further = "nearly along a line" if scale > LINE * top else f"it can be told at about {2 * scale:.0f}"
+        raise CannotTell(f"cannot tell yet: the scores still rise at {top:g}, where they end; {further}")
     plateau, many = start + gain, -math.log1p(-fraction)
     margin, ratio = wide * float((starts + gains).std()), math.exp(min(wide * float(np.log(scales).std()), 50.0))
     return Plateau(

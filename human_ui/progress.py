@@ -19,6 +19,7 @@ from embodied.store import Store
 from human_ui.tables import PROGRESS
 
 MOST = 50  # figures in a row
+LOOSE = 10.0  # an interval from n to more than so many times n tells nothing
 BINS = 12  # most points that the curve is fitted to: a few answers each would be noise
 
 
@@ -114,17 +115,19 @@ def outlook(rounds: Sequence[Round]) -> str:
     except CannotTell as error:
         return f"{str(error).capitalize()}."
     now = rounds[-1].figures["answers"]
-    low, high = (max(0.0, edge - now) for edge in found.needed_interval)
-    most = _percent(found.fraction)
+    most, (low, high) = _percent(found.fraction), found.needed_interval
+    if high > LOOSE * low:
+        return f"Cannot tell yet: with so much scatter, {most} of the gain may take {low:.0f} answers or {high:.0f}."
     foretold = f"{_percent(found.plateau)} [{', '.join(_percent(edge) for edge in found.plateau_interval)}]"
     if found.needed <= now:
         return (
             f"More answers like these would change little: {most} of the gain was made after about "
-            f"{found.needed:.0f} of {now:.0f}. The reward foretells {foretold} of new answers."
+            f"{found.needed:.0f} [{low:.0f}, {high:.0f}] of {now:.0f}. The reward foretells {foretold} of new answers."
         )
+    more, least, most_of_all = (max(edge - now, 0.0) for edge in (found.needed, low, high))
     return (
-        f"About {found.needed - now:.0f} more answers [{low:.0f}, {high:.0f}] would make {most} of what "
-        f"can be gained from answers like these; the reward would come to foretell {foretold} of new ones."
+        f"About {more:.0f} more answers [{least:.0f}, {most_of_all:.0f}] would make {most} of what can be gained from "
+        f"answers like these; the reward would come to foretell {foretold} of new ones."
     )
 
 

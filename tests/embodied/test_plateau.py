@@ -84,8 +84,8 @@ def refusals(f, **kwargs):
     [
         (lambda n: 0 * n + 0.7, 36, "do not rise by more than their noise"),  # one in twenty is chance
         (lambda n: 0.9 - n / 5000, 40, "do not rise by more than their noise"),
-        (lambda n: 0.5 + n / 5000, 40, "still rise at the largest size, 1600"),
-        (lambda n: 0.9 - 0.4 * np.exp(-n / 2000), 38, "still rise at the largest size, 1600"),
+        (lambda n: 0.5 + n / 5000, 40, "still rise at 1600, where they end"),
+        (lambda n: 0.9 - 0.4 * np.exp(-n / 2000), 38, "still rise at 1600, where they end"),
     ],
 )
 def test_where_nothing_can_be_told_nothing_is(f, least, sentence, seeds):
@@ -97,8 +97,8 @@ def test_where_nothing_can_be_told_nothing_is(f, least, sentence, seeds):
 @pytest.mark.parametrize(
     ("f", "sentence"),
     [
-        (lambda n: 0.9 - 0.4 * np.exp(-n / 1500), r"1600 \(n_0 is about 1500\); go on to about 3000"),
-        (lambda n: 0.5 + n / 5000, r"1600 \(they rise nearly along a line\); go on$"),
+        (lambda n: 0.9 - 0.4 * np.exp(-n / 1500), r"still rise at 1600, where they end; it can be told at about 3000$"),
+        (lambda n: 0.5 + n / 5000, r"still rise at 1600, where they end; nearly along a line$"),
     ],
 )
 def test_the_refusal_says_how_far_to_go(f, sentence):
