@@ -22,6 +22,7 @@ _NAMES = {
     "human_labels": "TIE_RATE tie_threshold",
     "pairs": "read_pairs write_pairs",
     "annotators": "Crowd Reliability reliabilities",
+    "plateau": "CannotTell Plateau fit_plateau",
     "feedback": "Budget Feedback Segments all_pairs by_kind spent stack",
     "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
     "mean_log_ratio",

@@ -103,21 +103,7 @@ class Store:
                         f"is not what {self.episodes.folder} holds; cut it from the saved episode"
                     )
         rows = [query_row(query) for query in queries]
-
-        def work(connection: Connection) -> None:
-            known = {row.id: row._asdict() for row in _rows(connection, QUERY, [row["id"] for row in rows])}
-            last = _last(connection, QUERY)
-            new: list[dict[str, Any]] = []
-            for row in rows:
-                if row["id"] not in known:
-                    known[row["id"]] = {**row, "seq": last + len(new) + 1}
-                    new.append(known[row["id"]])
-                elif {**row, "seq": known[row["id"]]["seq"]} != known[row["id"]]:
-                    raise StoreError(f"{self.name} has another query of id {row['id']!r}; give the new one its own id")
-            if new:
-                connection.execute(insert(QUERY), new)
-
-        self.write(work)
+        self.write(lambda connection: put_queries(connection, self.name, rows))
 
     def queries(self, ids: Iterable[str] | None = None, *, prefix: str = "") -> list[Query]:
         """The queries of these ids in their order, or all in the order in which they were added, of which the ids begin
@@ -318,8 +304,26 @@ def _cursor(connection: Connection, consumer: str, step: int) -> int | None:
     return connection.execute(logged).scalar_one_or_none()
 
 
+def put_queries(connection: Connection, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """`Store.add_queries` within a transaction of `Store.write`; `name`: the store's, for sentences. rows: of
+    `database.query_row`, of queries whose segments are known to be what the episodes hold."""
+    known = {row.id: row._asdict() for row in _rows(connection, QUERY, [row["id"] for row in rows])}
+    last = _last(connection, QUERY)
+    new: list[dict[str, Any]] = []
+    for row in rows:
+        if row["id"] not in known:
+            known[row["id"]] = {**row, "seq": last + len(new) + 1}
+            new.append(known[row["id"]])
+        elif {**row, "seq": known[row["id"]]["seq"]} != known[row["id"]]:
+            raise StoreError(f"{name} has another query of id {row['id']!r}; give the new one its own id")
+    if new:
+        connection.execute(insert(QUERY), new)
+
+
 def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) -> list[int]:
-    """`Store.add_answers` within a transaction of `Store.write`; `name`: the store's, for sentences."""
+    """`Store.add_answers` within a transaction of `Store.write`; `name`: the store's, for sentences.
+
+    An answer that comes with a number above all that were ever given keeps it, as when a study moves."""
     asked = {row.id: row for row in _rows(connection, QUERY, [answer.query for answer in answers])}
     wanted = [id for answer in answers for id in (answer.id, answer.supersedes) if id]
     known = {row.id: answer_from(row) for row in _rows(connection, ANSWER, wanted)}
@@ -327,7 +331,7 @@ def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) ->
     new: list[dict[str, Any]] = []
     for answer in answers:
         if answer.id in known:
-            if replace(known[answer.id], seq=0) != answer:
+            if replace(known[answer.id], seq=0) != replace(answer, seq=0):
                 raise StoreError(
                     f"{name} has another answer of id {answer.id!r}; give the new one its own id, "
                     f"and supersedes={answer.id!r} if it revises that"
@@ -347,7 +351,8 @@ def put_answers(connection: Connection, name: str, answers: Sequence[Answer]) ->
                 f"answer {answer.id!r} supersedes {answer.supersedes!r}, which is no answer of "
                 f"{answer.annotator!r} to query {answer.query!r}; name the answer that it revises"
             )
-        known[answer.id] = replace(answer, seq=last + len(new) + 1)
+        last = max(last + 1, answer.seq)
+        known[answer.id] = replace(answer, seq=last)
         new.append(answer_row(known[answer.id]))
     if new:
         connection.execute(insert(ANSWER), new)

@@ -1,10 +1,10 @@
-"""A study from a script, over HTTP: answers as they come, how long the queue is, questions that are needed no more."""
+"""A study from a script, over HTTP: answers as they come, the queue, questions that are needed no more, how it goes."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -52,6 +52,11 @@ class Client:
     def withdraw(self, queries: Sequence[str]) -> None:
         """These are asked no more."""
         self._call("POST", "/api/learner/withdraw", {"queries": list(queries)})
+
+    def progress(self, run: str, step: int, row: Mapping[str, float | None]) -> None:
+        """How the training goes, for the owner's page; `row` as `human_ui.progress.put_progress` takes it. The same
+        step again replaces what was told of it."""
+        self._call("POST", "/api/learner/progress", {"run": run, "step": step, "row": dict(row)})
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         """Raises ClientError where the study refuses, ConnectionError where it cannot be reached now."""

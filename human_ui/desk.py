@@ -102,13 +102,17 @@ def offer(
     def work(connection: Connection) -> None:
         ids = [row["query"] for row in rows]
         there = set(connection.execute(select(OFFER.c.query).where(OFFER.c.query.in_(ids))).scalars())
-        seq = {
-            row.id: row.seq for row in connection.execute(select(QUERY.c.id, QUERY.c.seq).where(QUERY.c.id.in_(ids)))
-        }
-        if new := [{**row, "seq": seq[row["query"]]} for row in rows if row["query"] not in there]:
-            connection.execute(insert(OFFER), new)
+        if new := [row for row in rows if row["query"] not in there]:
+            connection.execute(insert(OFFER), in_order(connection, new))
 
     store.write(work)
+
+
+def in_order(connection: Connection, offers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of new offers with their place in the queue, which is that of the core's queries."""
+    ids = [row["query"] for row in offers]
+    seq = {row.id: row.seq for row in connection.execute(select(QUERY.c.id, QUERY.c.seq).where(QUERY.c.id.in_(ids)))}
+    return [{**row, "seq": seq[row["query"]]} for row in offers]
 
 
 def withdraw(store: Store, queries: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a learner calls, from another process or machine: answers by number, as they come; new questions; the queue."""
+"""What a learner calls, from another process or machine: answers by number, as they come; the queue; how it goes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from embodied.records import MAX_NAME, Answer, value_to_json
 from embodied.store import Store
 from human_ui import desk, wire
 from human_ui.guard import Learner, site_of
+from human_ui.progress import MOST, put_progress
 from human_ui.tables import LEASE, OFFER, OPEN
-from human_ui.wire import READ, WRITE
+from human_ui.wire import READ, WRITE, refusals
 
 router = APIRouter(prefix="/api/learner")
 LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
@@ -28,6 +29,15 @@ _Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=wire.NO_
 class Queries(BaseModel):
     model_config = ConfigDict(extra="forbid")
     queries: Annotated[list[_Name], Field(max_length=1000)]
+
+
+class Told(BaseModel):
+    """A round of a training: figures by name, `answers` (read so far) among them; null where one is not known."""
+
+    model_config = ConfigDict(extra="forbid")
+    run: _Name
+    step: Annotated[int, Field(ge=0, lt=2**63)]
+    row: Annotated[dict[_Name, Annotated[float, Field(allow_inf_nan=False)] | None], Field(max_length=MOST)]
 
 
 def told(answer: Answer) -> dict[str, Any]:
@@ -78,3 +88,9 @@ def queue(request: Request, learner: Learner) -> wire.Waiting:
 def withdraw(request: Request, learner: Learner, sent: Queries) -> None:
     """These are asked no more; what is being looked at may still be answered."""
     desk.withdraw(site_of(request).store, sent.queries)
+
+
+@router.post("/progress", status_code=204, responses={**WRITE, **refusals(409)})
+def progress(request: Request, learner: Learner, sent: Told) -> None:
+    """How the training goes, for the owner's page. The same step again replaces what was told of it."""
+    put_progress(site_of(request).store, sent.run, sent.step, sent.row)

@@ -19,6 +19,7 @@ from embodied.records import Answer, Skip, Value, value_from_json
 from embodied.store import Store
 from embodied.values import first_better
 from human_ui.tables import DETAIL, LEASE, OFFER, PERSON, TOMBSTONE, TROUBLE
+from human_ui.told import early, milliseconds
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,7 @@ def _alpha(several: Mapping[str, Mapping[str, float]]) -> float | None:
 
 
 def _row(name: str, theirs: Sequence[_Said], truth: Mapping[str, Value], reliable: Reliability | None) -> Row:
-    # A browser may say anything.
-    known = [ms for one in theirs if isinstance(ms := one.told.get("ms"), int | float) and 0 <= ms < 1e12]
-    seconds = [ms / 1000 for ms in known]
+    seconds = [ms / 1000 for one in theirs if (ms := milliseconds(one.told)) is not None]
     gold = [one.answer.value == truth[one.answer.query] for one in theirs if one.answer.query in truth]
     return Row(
         name,
@@ -151,7 +150,7 @@ def _row(name: str, theirs: Sequence[_Said], truth: Mapping[str, Value], reliabl
         left=_share([one.left for one in theirs if one.left is not None]),
         ties=_share([one.first == 0.5 for one in theirs if one.first is not None]),
         skips=_share([isinstance(one.answer.value, Skip) for one in theirs]),
-        early=_share([bool(one.told.get("early")) for one in theirs]),
+        early=_share([bool(early(one.told)) for one in theirs]),
         late=sum(one.late for one in theirs),
         gold=f"{sum(gold)} of {len(gold)}" if gold else "",
         reliability=_interval(reliable),

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from human_ui.asking import templates
 from human_ui.guard import site_of, whoever
 from human_ui.overview import overview
+from human_ui.training import training
 
 router = APIRouter()
 
@@ -19,5 +20,5 @@ def page(request: Request) -> Response:
     if person is None or person.role != "owner":
         asked = {"study": site.study(), "person": person, "was_in": False}
         return templates.TemplateResponse(request, "join.html", asked)
-    shown = {"study": site.study(), "person": person, "now": overview(site.store)}
+    shown = {"study": site.study(), "person": person, "now": overview(site.store), "runs": training(site.store)}
     return templates.TemplateResponse(request, "owner.html", shown)

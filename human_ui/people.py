@@ -39,14 +39,20 @@ def digest(token: str) -> str:
 
 
 def invite(store: Store, id: str, role: str = "annotator") -> str:
-    """A new person; returns the token, which is nowhere kept. Raises StoreError for a name that is taken."""
+    """A new person, or one who was revoked; returns the token, which is nowhere kept. Raises StoreError for a name that
+    is taken."""
     if role not in ROLES:
         raise StoreError(f"role is {role!r}; give one of {', '.join(ROLES)}")
     token = secret()
 
     def work(connection: Connection) -> None:
-        if connection.execute(select(PERSON.c.id).where(PERSON.c.id == id)).first():
+        known = connection.execute(select(PERSON.c.revoked).where(PERSON.c.id == id)).first()
+        if known and not known.revoked:
             raise StoreError(f"there is a person {id!r} already; choose another name, or revoke that one's token")
+        if known:
+            again = {"token": digest(token), "role": role, "revoked": False}
+            connection.execute(update(PERSON).where(PERSON.c.id == id).values(**again))
+            return
         row = {"id": id, "role": role, "token": digest(token), "consent": "", "tries": 0, "passed": False}
         connection.execute(insert(PERSON).values(**row, at=time.time(), revoked=False))
 

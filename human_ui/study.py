@@ -130,8 +130,9 @@ class Study:
 
 @lru_cache(maxsize=64)
 def from_json(terms: str) -> Study:
-    """The inverse of `Study.to_json`."""
-    return Study(**json.loads(terms))
+    """The inverse of `Study.to_json`. Of terms that came with imported answers some may not be known."""
+    known = json.loads(terms)
+    return Study(**{**known, "name": known.get("name") or "unknown"})
 
 
 def from_mapping(given: Mapping[str, Any], where: str) -> Study:

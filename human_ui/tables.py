@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -113,6 +114,15 @@ TOMBSTONE = Table(
     OURS,
     _name("id", primary_key=True),
     Column("answers", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+# What a training that learns from the study tells of each of its rounds.
+PROGRESS = Table(
+    "progress",
+    OURS,
+    _name("run", primary_key=True),
+    Column("step", BigInteger, primary_key=True, autoincrement=False),
+    Column("row", Text, nullable=False),  # JSON: figures by name
     Column("at", Float, nullable=False),
 )
 

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Given = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Formats = Literal["jsonl", "parquet", "hf", "npz"]
+Format = Annotated[Formats | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")]
+Address = Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
 class Import:
-    """Recordings (D4RL arrays, Minari, robomimic), with or without labels, or pairs, into a data folder."""
+    """Recordings (D4RL arrays, Minari, robomimic), pairs or the answers of a study into a data folder or a study."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """An .npz or .hdf5 with observations, actions, rewards, terminals, timeouts; a robomimic .hdf5; the folder of a
-    Minari data set; or an .npz of pairs, as `rapport data export` writes it."""
+    Minari data set; or what `rapport data export` writes: an .npz of pairs, a .jsonl or .parquet of answers, a dataset
+    folder."""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """The data folder, new or to be added to."""
+    """The data folder or study, new or to be added to. Of answers alone, their episodes have to be in it."""
     labels: Given = None
     """A label file, query,start_1,start_2,label, about the rows of SOURCE (D4RL arrays only)."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
@@ -39,12 +43,30 @@ class Import:
     timeouts alone."""
     crossing: Literal["refuse", "drop"] = "refuse"
     """If a label has a segment that runs over the end of an episode: refuse all, or drop the label."""
+    prefix: str = ""
+    """Put before the names of those who answered: p1 of one study is not p1 of another."""
+    store: Address = None
+    """Where DIR keeps its answers, if in PostgreSQL (postgresql://...)."""
 
     def __call__(self) -> int:
+        from embodied.importers import DataError
+        from rapport.study.folder import is_folder
+
+        if (self.folder / "config.json").exists():
+            raise DataError(f"{self.folder} is the folder of a run; choose another folder for the data")
+        if self.source.suffix in (".jsonl", ".parquet") or is_folder(self.source):
+            from rapport.study.command import bring
+
+            print(bring(self.source, self.folder, self.store, self.prefix))
+            return 0
+        if self.prefix:
+            raise DataError(f"--prefix is for the answers of a study, and {self.source} has none; leave it out")
+        return self._recordings()
+
+    def _recordings(self) -> int:
         from tqdm import tqdm
 
         from embodied import human_labels, importers, pairs
-        from embodied.importers import DataError
         from rapport.data_folder import open_folder
 
         name = importers.name_of(self.source)
@@ -65,9 +87,7 @@ class Import:
         else:
             episodes, queries, answers = None, [], []
         given = importers.read(self.source, ends=self.ends) if episodes is None else episodes
-        if (self.folder / "config.json").exists():
-            raise DataError(f"{self.folder} is the folder of a run; choose another folder for the data")
-        with open_folder(self.folder, make=True) as store:
+        with open_folder(self.folder, make=True, place=self.store) as store:
             lengths: list[int] = []
             for episode in tqdm(given, unit=" episodes", disable=None):
                 store.episodes.save([episode])
@@ -83,21 +103,54 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """The comparisons of a data folder as one .npz of pairs that numpy alone can read."""
+    """The answers of a study or a data folder as files for others, or its comparisons as arrays."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """The data folder."""
-    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """The .npz to write: obs, act, mask, target, weight, annotator, source, query, episode, start."""
+    """The study or data folder."""
+    out: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUT")]
+    """What to write. NAME.jsonl or NAME.parquet: one row per answer. NAME/: a dataset folder for Hugging Face's
+    datasets, with episodes and clips, from which the study goes on elsewhere. NAME.npz: pairs of segments, as arrays
+    that numpy alone can read (obs, act, mask, target, weight, annotator, source, query, episode, start)."""
+    format: Format = None
+    """What OUT is to be, whatever its name: jsonl, parquet, hf (the folder) or npz."""
+    gold: bool = True
+    """With the questions whose answer is known; they are marked."""
+    names: Flag = False
+    """Annotators by their names, not as p1, p2, ... (pairs always have the names)."""
+    notes: Flag = False
+    """With what people wrote beside their answers, which may say who they are."""
+    store: Address = None
+    """Where DIR keeps its answers, if in PostgreSQL (postgresql://...)."""
 
     def __call__(self) -> int:
+        from embodied.importers import DataError
         from embodied.pairs import write_pairs
         from rapport.data_folder import open_folder
 
-        with open_folder(self.folder) as store:
-            count = write_pairs(self.file, store.queries(), store.answers())
-        print(f"{self.file}: {count} pairs")
+        out, format = Path(self.out), self.format or _format(self.out)
+        if format != "npz":
+            from rapport.study.command import export
+
+            told = export(self.folder, out, format, self.store, gold=self.gold, names=self.names, notes=self.notes)
+            print(told)
+            return 0
+        if self.names or self.notes or not self.gold:
+            raise DataError("--names, --notes, --no-gold are not for pairs; leave them out, or give another format")
+        with open_folder(self.folder, place=self.store) as store:
+            count = write_pairs(out, store.queries(), store.answers())
+        print(f"{out}: {count} pairs")
         return 0
+
+
+def _format(out: str) -> str:
+    from embodied.importers import DataError
+
+    suffix = Path(out).suffix
+    if out.endswith("/") or not suffix:
+        return "hf"
+    if suffix not in (".jsonl", ".parquet", ".npz"):
+        raise DataError(f"{out}: what is {suffix}? end it in .jsonl, .parquet, .npz or /, or give --format")
+    return suffix[1:]
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,14 @@ ANSWERS, EPISODES = "answers.sqlite", "episodes"
 
 
 @contextmanager
-def open_folder(folder: Path, *, make: bool = False) -> Iterator[Store]:
-    """The store of a data folder. Raises DataError where there is none (unless it is to be made)."""
+def open_folder(folder: Path, *, make: bool = False, place: str | None = None) -> Iterator[Store]:
+    """The store of a data folder. Raises DataError where there is none (unless it is to be made).
+
+    place: a PostgreSQL address, where the answers are there and not in the folder."""
     folder = Path(folder)
-    if not make and not (folder / ANSWERS).exists():
+    if not make and place is None and not (folder / ANSWERS).exists():
         raise DataError(f"{folder} is no data folder: it holds no {ANSWERS}; give one, or make it by an import")
-    with Store(folder / ANSWERS, Episodes(folder / EPISODES)) as store:
+    with Store(place or folder / ANSWERS, Episodes(folder / EPISODES)) as store:
         yield store
 
 

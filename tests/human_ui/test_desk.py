@@ -188,11 +188,13 @@ def test_tokens_are_kept_as_hashes_and_a_revoked_one_is_dead_at_once(store):
             connection.execute(tables.SESSION.select()).all()
         )
     assert token not in text and session not in text
+    with pytest.raises(StoreError, match="there is a person 'cleo' already; choose another name, or revoke"):
+        people.invite(store, "cleo")
     people.revoke(store, "cleo")
     assert people.of_session(store, session) is None and people.of_token(store, token) is None
     assert people.enter(store, token) is None
-    with pytest.raises(StoreError, match="there is a person 'cleo' already"):
-        people.invite(store, "cleo")
+    again = people.invite(store, "cleo")
+    assert people.enter(store, again) and not people.enter(store, token), "one who was revoked may be invited again"
 
 
 def test_many_people_at_once_get_every_query_once(store):

@@ -50,6 +50,7 @@ ROUTES = [
     ("GET", "/api/learner/answers", None, {"learner", "owner"}),
     ("GET", "/api/learner/queue", None, {"learner", "owner"}),
     ("POST", "/api/learner/withdraw", {"queries": []}, {"learner", "owner"}),
+    ("POST", "/api/learner/progress", {"run": "a", "step": 0, "row": {"answers": 1}}, {"learner", "owner"}),
 ]
 
 

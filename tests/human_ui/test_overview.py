@@ -55,6 +55,16 @@ def test_habits_are_seen(store):
     assert -0.35 < now.alpha < 0.35 and now.covered >= 30 and len(now.disputed) == 10
 
 
+def test_what_no_browser_of_ours_sends_breaks_nothing(store):
+    segments = tuple(cut(store.episodes.load(f"e{i}"), 0, 10) for i in range(2))
+    desk.offer(store, [Query("q", segments)], {"q": ("0" * 64, "1" * 64)}, want=1)
+    people.invite(store, "ann")
+    (one,) = desk.lend(store, STUDY, "ann", 1, 0.0, np.random.default_rng(0))
+    desk.take(store, "ann", one.lease, "a", Compare(1.0), {"ms": 10**400, "early": "yes"}, "", 1.0)
+    (row,) = overview(store).people
+    assert row.seconds is None and row.early == 0.0
+
+
 def test_an_empty_study_has_nothing_to_tell(store):
     now = overview(store)
     assert now.alpha is None and now.people == () and now.answers == now.done == 0
