@@ -131,7 +131,8 @@ def learner(model: Any, store: Store) -> Learn:
 
 
 def foretold(model: Any, data: Feedback, answers: Sequence[Answer], before: int) -> dict[str, float]:
-    """`accuracy` on what was said since, by a reward that has not learned from it; nothing where there is nothing."""
+    """`accuracy` on what was said since, by a reward that has not learned from it, and how many answers were `decided`;
+    nothing where there is nothing."""
     rows = [answer for answer in standing(answers) if not isinstance(answer.value, Skip)]
     new = [n for n, answer in enumerate(rows) if answer.seq > before and answer.value != Compare(0.5)]
     learned = any(answer.seq <= before and not isinstance(answer.value, Skip) for answer in answers)
@@ -139,7 +140,8 @@ def foretold(model: Any, data: Feedback, answers: Sequence[Answer], before: int)
         return {}
     part = data[new]
     thought = torch.diff(model.utilities(part.segments).mean(0)).squeeze(-1)
-    return {"accuracy": float((torch.diff(part.target).squeeze(-1) * thought > 0).float().mean())}
+    right = torch.diff(part.target).squeeze(-1) * thought > 0
+    return {"accuracy": float(right.float().mean()), "decided": float(len(new))}
 
 
 def known(store: Store, people: Sequence[str], upto: int) -> list[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from embodied.rewards.learning import StepReward
 from embodied.rewards.semi import SemiSupervised
 from embodied.rewards.transformer import PreferenceTransformer
 from human_ui import study
+from human_ui.progress import put_progress
 from human_ui.site import TERMS
 from rapport.console import say
 from rapport.data_folder import doubts
@@ -126,10 +128,10 @@ def spent_so_far(source: Source, rounds: int) -> Budget:
 
 
 def progress_row(row: Mapping[str, Any]) -> dict[str, float]:
-    """What of a round the owner of a study sees; `accuracy`: the share of the new decided answers that the reward had
-    foretold, where there were any."""
-    shown = {name: row[name] for name in ("answers", "steps", "return")}
-    return {**shown, **{name: row["metrics"][name] for name in ("accuracy", "loss") if name in row["metrics"]}}
+    """What of a round the owner of a study sees: see `human_ui.progress.Round`."""
+    figures = {**row["metrics"], **{name: row[name] for name in ("answers", "steps", "return")}}
+    wanted = ("answers", "steps", "return", "accuracy", "decided", "loss")
+    return {name: figures[name] for name in wanted if name in figures and math.isfinite(figures[name])}
 
 
 def _run(
@@ -175,7 +177,8 @@ def _run(
             for name, value in metrics.items():
                 writer.add_scalar(name if "/" in name else f"round/{name}", value, steps)
             writer.flush()
-            # PROGRESS: if source.run: put_progress(store, source.run, index, progress_row(row))
+            if source.run:
+                put_progress(store, source.run, index, progress_row(row))
             told({**row, **source.look(index)})
             doing("training")
 

@@ -306,7 +306,7 @@ def test_accuracy_is_of_new_decided_answers_before_they_are_learned(study):
     model = RewardEnsemble(1, 1, seed=0)
     model.anchor(np.linspace(0, 4, 20)[:, None], np.zeros((20, 1)))
     (first,) = (float(u) for u in (model.utilities(data[[1]].segments).mean(0).diff()[:, 0] > 0))
-    assert foretold(model, data, answers, 1) == {"accuracy": first}
+    assert foretold(model, data, answers, 1) == {"accuracy": first, "decided": 1.0}
     assert foretold(model, data, answers, 0) == foretold(model, data, answers, 2) == {}
     site.store.close()
 
