@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
 from embodied.database import ANSWER
-from embodied.records import MAX_NAME, value_from_json, value_to_json
+from embodied.records import MAX_NAME, RecordError, Survey, value_from_json, value_to_json
 from human_ui import desk, people
+from human_ui.clips import TEXT
 from human_ui.guard import COOKIE, Annotator, site_of, whoever
 from human_ui.people import SESSION_LASTS, Person
 from human_ui.site import Site
@@ -137,6 +138,10 @@ def take(request: Request, person: Annotator, answer: IdInPath, sent: Given) -> 
     site = site_of(request)
     _at_work(site, person)
     value = value_from_json(sent.value)
+    if isinstance(value, Survey):
+        asked = {item.name for item in site.study().survey}
+        if unknown := sorted({name for name, _ in value.items} - asked):
+            raise RecordError(f"the survey asks nothing called {unknown[0]!r}; load the page again")
     return {"seq": desk.take(site.store, person.id, sent.lease, answer, value, sent.told, sent.supersedes, time.time())}
 
 
@@ -146,7 +151,7 @@ def last(request: Request, person: Annotator) -> list[dict[str, Any]]:
     site = site_of(request)
     return [
         {**_told(site, lent), "answer": answer, "value": value_to_json(value)}
-        for lent, answer, value in desk.last(site.store, site.study(), person.id, 10)
+        for lent, answer, value in desk.last(site.store, person.id, 10)
     ]
 
 
@@ -176,7 +181,19 @@ def _at_work(site: Site, person: Person) -> None:
 
 
 def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
+    """A query as the page shows it. Of texts, what they answer is no question to whoever reads, but the prompt."""
+    study = site.study()
     clips = [asdict(site.clips.info(sha)) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
     anchor = clips.pop() if lent.anchor else None
-    told = {"lease": lent.lease, "kind": lent.kind, "question": lent.question, "until": lent.until}
-    return {**told, "clips": clips, "anchor": anchor}
+    texts = clips[0]["media_type"] == TEXT
+    return {
+        "lease": lent.lease,
+        "kind": lent.kind,
+        "question": study.question if texts else lent.context or study.question,
+        "prompt": lent.context if texts else "",
+        "until": lent.until,
+        "clips": [{**clip, "steps": steps} for clip, steps in zip(clips, lent.steps, strict=True)],
+        "anchor": anchor,
+        "survey": [asdict(item) for item in study.survey] if lent.kind == "survey" else [],
+        "outcome": study.outcome and not texts,
+    }

@@ -1,4 +1,5 @@
-"""Clips that people watch: frames as a video that browsers play and seek, and a folder that keeps each one once."""
+"""Clips that people watch: frames as a video that browsers play and seek, and a folder that keeps each one once.
+Texts that people read are kept beside them."""
 
 from __future__ import annotations
 
@@ -34,6 +35,8 @@ Frame = NDArray[np.uint8]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Without these two, the colours depend on the processor's instruction set, and each row of chroma on one of its two.
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+TEXT = "text/plain; charset=utf-8"
+MAX_BYTES = 1 << 20  # of a text
 _MEDIA = {("mov,mp4,m4a,3gp,3g2,mj2", "h264"): "video/mp4", ("matroska,webm", "vp9"): "video/webm"}
 
 
@@ -234,7 +237,16 @@ class Clips:
 
         Raises ClipError for what is no clip, and when the disk is full (then what was there before still is).
         """
-        clip = describe(data)
+        return self._keep(describe(data), data)
+
+    def put_text(self, text: str) -> Clip:
+        """A text is kept and shown as a clip is; without frames. Raises ClipError when it is longer than MAX_BYTES."""
+        data = text.encode()
+        if len(data) > MAX_BYTES:
+            raise ClipError(f"a text has {len(data)} bytes; give at most {MAX_BYTES:,}")
+        return self._keep(Clip(hashlib.sha256(data).hexdigest(), TEXT, 0, 0.0, 0, 0, len(data)), data)
+
+    def _keep(self, clip: Clip, data: bytes) -> Clip:
         path = self._path(clip.sha256)
         try:
             there = self.info(clip.sha256) == clip and self.get(clip.sha256) == data

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
+from embodied.checks import MAX_TEXT
 from embodied.database import ANSWER, QUERY, StoreError, answer_from
 from embodied.records import Answer, Query, Value, value_to_json
 from embodied.store import Store, put_answers
 from embodied.values import shown_as
 from human_ui.people import secret
-from human_ui.study import MAX_TEXT, Study
-from human_ui.tables import DETAIL, LEASE, OFFER, VERSION
+from human_ui.study import Study
+from human_ui.tables import DETAIL, GOLD, LEASE, OFFER, OPEN, VERSION
 
 AT_ONCE = 8  # leases that one person may hold
 HELD = ("open", "answered")
@@ -32,14 +33,16 @@ class Gone(StoreError):
 
 @dataclass(frozen=True)
 class Lent:
-    """A query as one person is shown it. `shown[i]` is the number, in the query, of the segment shown in place i."""
+    """A query as one person is shown it. `shown[i]` is the number, in the query, of the segment shown in place i; clips
+    and steps (the length of each segment) are in the order in which they are shown."""
 
     lease: str
     query: str
     kind: str
-    question: str
+    context: str
     shown: tuple[int, ...]
-    clips: tuple[str, ...]  # in the order in which they are shown
+    clips: tuple[str, ...]
+    steps: tuple[int, ...]
     anchor: str  # a clip, or nothing
     until: float
 
@@ -83,10 +86,12 @@ def offer(
     ]
 
     def work(connection: Connection) -> None:
-        there = set(
-            connection.execute(select(OFFER.c.query).where(OFFER.c.query.in_([r["query"] for r in rows]))).scalars()
-        )
-        if new := [row for row in rows if row["query"] not in there]:
+        ids = [row["query"] for row in rows]
+        there = set(connection.execute(select(OFFER.c.query).where(OFFER.c.query.in_(ids))).scalars())
+        seq = {
+            row.id: row.seq for row in connection.execute(select(QUERY.c.id, QUERY.c.seq).where(QUERY.c.id.in_(ids)))
+        }
+        if new := [{**row, "seq": seq[row["query"]]} for row in rows if row["query"] not in there]:
             connection.execute(insert(OFFER), new)
 
     store.write(work)
@@ -126,7 +131,7 @@ def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.ra
             }
             connection.execute(insert(LEASE).values(**new, state="open", given=now, until=until))
             connection.execute(update(OFFER).where(OFFER.c.query == query).values(taken=OFFER.c.taken + 1))
-        return _lent(connection, study, and_(mine, LEASE.c.state == "open"))
+        return _lent(connection, and_(mine, LEASE.c.state == "open"))
 
     return store.write(work)
 
@@ -136,32 +141,29 @@ def _next(connection: Connection, study: Study, person: str, n: int, rng: np.ran
     if n < 1:
         return []
     theirs = select(LEASE.c.query).where(LEASE.c.person == person, LEASE.c.state.in_(HELD))
-    free = [~OFFER.c.withdrawn, OFFER.c.query.not_in(theirs)]
-    open_ = select(OFFER.c.query).join(QUERY, QUERY.c.id == OFFER.c.query)
-    work = list(
-        connection.execute(
-            open_.where(*free, OFFER.c.truth == "", OFFER.c.taken < OFFER.c.want)
-            .order_by(OFFER.c.priority.desc(), QUERY.c.seq)
-            .limit(n)
-        ).scalars()
-    )
+    new = select(OFFER.c.query).where(OFFER.c.query.not_in(theirs))
+    order = OFFER.c.priority.desc(), OFFER.c.seq
+    work = list(connection.execute(new.where(OPEN).order_by(*order).limit(n)).scalars())
     share = int(rng.binomial(n, study.gold)) if study.gold else 0
-    gold = list(
-        connection.execute(open_.where(*free, OFFER.c.truth != "").order_by(QUERY.c.seq).limit(share)).scalars()
-    )
+    gold = list(connection.execute(new.where(GOLD).order_by(OFFER.c.seq).limit(share)).scalars()) if share else []
     mixed = [*work[: n - len(gold)], *gold]
     return [mixed[i] for i in rng.permutation(len(mixed))]
 
 
-def _lent(connection: Connection, study: Study, where: Any) -> list[Lent]:
-    columns = LEASE.c.id, LEASE.c.query, LEASE.c.shown, LEASE.c.until, QUERY.c.kind, QUERY.c.context, OFFER.c.clips
-    joined = select(*columns).join(QUERY, QUERY.c.id == LEASE.c.query).join(OFFER, OFFER.c.query == LEASE.c.query)
+def _lent(connection: Connection, where: Any) -> list[Lent]:
+    lease = LEASE.c.id, LEASE.c.query, LEASE.c.shown, LEASE.c.until
+    joined = (
+        select(*lease, QUERY.c.kind, QUERY.c.context, QUERY.c.segments, OFFER.c.clips)
+        .join(QUERY, QUERY.c.id == LEASE.c.query)
+        .join(OFFER, OFFER.c.query == LEASE.c.query)
+    )
     found = []
     for row in connection.execute(joined.where(where).order_by(LEASE.c.given, QUERY.c.seq)):
         shown, clips = tuple(json.loads(row.shown)), json.loads(row.clips)
         anchor = clips[len(shown)] if len(clips) > len(shown) else ""
-        told = row.context or study.question
-        found.append(Lent(row.id, row.query, row.kind, told, shown, tuple(clips[i] for i in shown), anchor, row.until))
+        lengths = [stop - start for _, start, stop in json.loads(row.segments)]
+        placed, steps = (tuple(each[i] for i in shown) for each in (clips, lengths))
+        found.append(Lent(row.id, row.query, row.kind, row.context, shown, placed, steps, anchor, row.until))
     return found
 
 
@@ -234,7 +236,7 @@ def _told(told: Mapping[str, Any]) -> str:
     return text
 
 
-def last(store: Store, study: Study, person: str, n: int) -> list[tuple[Lent, str, Value]]:
+def last(store: Store, person: str, n: int) -> list[tuple[Lent, str, Value]]:
     """The latest answers of this person that stand, newest first: what was lent, the answer's id, and what was said as
     it was shown. For undoing: a new answer supersedes it."""
     with store.read() as connection:
@@ -249,7 +251,7 @@ def last(store: Store, study: Study, person: str, n: int) -> list[tuple[Lent, st
         for row in rows:
             if row.id in replaced or len(found) == n:
                 continue
-            lent = _lent(connection, study, and_(LEASE.c.query == row.query, LEASE.c.person == person))
+            lent = _lent(connection, and_(LEASE.c.query == row.query, LEASE.c.person == person))
             if lent:
                 found.append((lent[0], row.id, as_shown(row.value, lent[0].shown)))
     return found

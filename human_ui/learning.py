@@ -14,7 +14,7 @@ from embodied.records import Answer, value_to_json
 from embodied.store import Store
 from human_ui import desk
 from human_ui.guard import Learner, site_of
-from human_ui.tables import LEASE, OFFER
+from human_ui.tables import LEASE, OFFER, OPEN
 
 router = APIRouter(prefix="/api/learner")
 LONGEST = 25.0  # seconds that a request may wait; proxies give up at 30
@@ -49,8 +49,7 @@ def answers(
 def queue_now(store: Store, now: float) -> dict[str, int]:
     """Questions that are open, looked at and answered, people who look or did lately, answers in the last minute."""
     with store.read() as connection:
-        count = select(func.count()).select_from(OFFER)
-        free = connection.execute(count.where(~OFFER.c.withdrawn, OFFER.c.truth == "", OFFER.c.taken < OFFER.c.want))
+        free = connection.execute(select(func.count()).select_from(OFFER).where(OPEN))
         leased = select(func.count()).select_from(LEASE).where(LEASE.c.state == "open", LEASE.c.until >= now)
         looking = or_(LEASE.c.given > now - 300, and_(LEASE.c.state == "open", LEASE.c.until >= now))
         people = select(func.count(func.distinct(LEASE.c.person))).where(looking)

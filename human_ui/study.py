@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-MAX_TEXT = 10_000  # characters of anything that people read or write
-
+from embodied.checks import MAX_TEXT
+from embodied.values import MAX_ITEMS
 
 _KINDS: Mapping[str, tuple[Any, str]] = {
     "str": (str, "text"),
@@ -43,6 +43,21 @@ class Quiz:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A question of a survey, `name` in the answers. of: `each` clip, answered yes or no, or `both`, which of them."""
+
+    name: str
+    question: str
+    of: str = "each"
+
+    def __post_init__(self) -> None:
+        if self.of not in ("each", "both"):
+            raise StudyError(f"survey {self.name!r} is of {self.of!r}; give each or both")
+        if not self.name.strip() or not self.question.strip():
+            raise StudyError(f"survey {self.name!r} asks {self.question!r}; give a name and a question")
+
+
+@dataclass(frozen=True)
 class Study:
     """`question`: the sentence above the clips where a query has none of its own.
 
@@ -50,7 +65,9 @@ class Study:
     before an answer counts as considered (earlier ones are marked, not refused). gold: the share of queries shown
     whose answer is known. rest: after so many answers a rest is offered. ties, skips: whether these can be answered.
     consent, instructions: texts shown once, before the first query; empty ones are left out. quiz: asked after them;
-    `tries`: how often. clip_seconds, fps: how clips are cut and shown.
+    `tries`: how often. clip_seconds, fps: how clips are cut and shown. survey: what is asked in queries of that kind.
+    goal: what whoever acts is to do, shown above the clips. outcome: start and end of each clip are shown as stills
+    beside it, as whoever judges decisions has to know what came of them.
     """
 
     name: str
@@ -68,18 +85,26 @@ class Study:
     tries: int = 2
     clip_seconds: float = 2.0
     fps: float = 20.0
+    survey: tuple[Item, ...] = ()
+    goal: str = ""
+    outcome: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quiz", tuple(q if isinstance(q, Quiz) else Quiz(**q) for q in self.quiz))
+        object.__setattr__(self, "survey", tuple(i if isinstance(i, Item) else Item(**i) for i in self.survey))
         for field in fields(self):
             value, (kinds, told) = getattr(self, field.name), _KINDS.get(str(field.type), (object, ""))
             if not isinstance(value, kinds) or (isinstance(value, bool) and field.type != "bool"):
                 raise StudyError(f"{field.name} is {value!r}; give {told}")
-        for name in ("name", "question", "consent", "instructions"):
+        for name in ("name", "question", "consent", "instructions", "goal"):
             if len(getattr(self, name)) > MAX_TEXT:
                 raise StudyError(f"{name} has {len(getattr(self, name))} characters; give at most {MAX_TEXT}")
         wrong = {
             f"name is {self.name!r}; give the study a name": not self.name.strip(),
+            "two questions of the survey have one name; give each its own": (
+                len({item.name for item in self.survey}) < len(self.survey)
+            ),
+            f"the survey has {len(self.survey)} questions; give at most {MAX_ITEMS}": len(self.survey) > MAX_ITEMS,
             f"want is {self.want}; give 1 to 100 people per query": not 1 <= self.want <= 100,
             f"lease is {self.lease} s; give 10 to 3600": not 10 <= self.lease <= 3600,
             f"look is {self.look} s; give 0 to 60": not 0 <= self.look <= 60,
@@ -111,7 +136,8 @@ def from_mapping(given: Mapping[str, Any], where: str) -> Study:
         return Study(**given)
     except TypeError as error:
         raise StudyError(
-            f"{where}: {error}; name at least the study, and give every quiz question, choices, right"
+            f"{where}: {error}; name at least the study, and give every quiz question, choices, right, "
+            "every question of a survey name, question"
         ) from error
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from error

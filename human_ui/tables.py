@@ -8,12 +8,15 @@ from sqlalchemy import (
     Connection,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
+    and_,
+    literal_column,
 )
 
 from embodied.records import MAX_NAME
@@ -51,18 +54,25 @@ SESSION = Table(
     Column("person", String(MAX_NAME), ForeignKey(PERSON.c.id), nullable=False),
     Column("until", Float, nullable=False),
 )
-# What is asked: a query of the core that people may be given. `taken` counts leases that are open or answered.
+# What is asked: a query of the core that people may be given, in the core's order. `taken` counts leases that are open
+# or answered.
 OFFER = Table(
     "offer",
     OURS,
     _name("query", primary_key=True),
-    Column("priority", Float, nullable=False, index=True),
+    Column("seq", Integer, nullable=False),
+    Column("priority", Float, nullable=False),
     Column("want", Integer, nullable=False),
     Column("taken", Integer, nullable=False),
     Column("withdrawn", Boolean, nullable=False),
     Column("truth", Text, nullable=False),  # of a gold query: JSON, of records.value_to_json; empty: nobody knows
     Column("clips", Text, nullable=False),  # JSON: the clips' hashes, one per segment, then the anchor's
 )
+# Whoever looks for the next ones does not read what is over.
+OPEN = and_(~OFFER.c.withdrawn, OFFER.c.truth == literal_column("''"), OFFER.c.taken < OFFER.c.want)
+GOLD = and_(~OFFER.c.withdrawn, OFFER.c.truth != literal_column("''"))
+Index("offer_open", OFFER.c.priority.desc(), OFFER.c.seq, sqlite_where=OPEN, postgresql_where=OPEN)
+Index("offer_gold", OFFER.c.seq, sqlite_where=GOLD, postgresql_where=GOLD)
 # One person, one query, one time: how it was shown and what became of it.
 LEASE = Table(
     "lease",
@@ -76,6 +86,8 @@ LEASE = Table(
     Column("given", Float, nullable=False),
     Column("until", Float, nullable=False),
     UniqueConstraint("query", "person"),
+    Index("lease_person", "person", "state"),
+    Index("lease_until", "state", "until"),
 )
 # How an answer came about: what was pressed when, and what else was said. The answer itself is the core's.
 DETAIL = Table(

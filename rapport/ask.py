@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from embodied.database import StoreError
-from human_ui import people
+from human_ui import people, texts
 from human_ui.server import config, listen
 from human_ui.site import TERMS, Site, open_site
 from human_ui.study import Study
@@ -31,6 +31,9 @@ def command(options: Ask) -> int:
     try:
         if options.revoke or options.erase:
             return _end(site, options)
+        if options.texts:
+            asked = texts.offer(site, list(texts.read(options.texts)))
+            say(f"{options.texts}: {len(asked)} questions about texts can be asked.")
         return _serve(site, options)
     finally:
         site.store.close()

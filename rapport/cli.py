@@ -164,6 +164,8 @@ class Ask:
     """The study's folder; a new one gets a study.toml that says what can be set."""
     invite: tuple[str, ...] = ()
     """New people, by names of your choice; each gets a link, which is shown once."""
+    texts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Answers of language models to be asked about: JSON lines, {"prompt": "...", "answers": ["...", "..."]}."""
     revoke: tuple[str, ...] = ()
     """People whose invitation ends; what they answered stays. Nothing is served then."""
     erase: tuple[str, ...] = ()

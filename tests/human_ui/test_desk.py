@@ -123,10 +123,10 @@ def test_undo_is_a_row_that_supersedes(store, ann):
     offer(store, 2)
     (one, _) = lend(store)
     take(store, one, "a")
-    ((lent, id, value),) = desk.last(store, STUDY, "ann", 10)
+    ((lent, id, value),) = desk.last(store, "ann", 10)
     assert (lent.lease, id, value) == (one.lease, "a", Compare(1.0))
     assert take(store, lent, "b", Skip("unsure"), supersedes="a") == 2
-    assert [(id, value) for _, id, value in desk.last(store, STUDY, "ann", 10)] == [("b", Skip("unsure"))]
+    assert [(id, value) for _, id, value in desk.last(store, "ann", 10)] == [("b", Skip("unsure"))]
     assert [a.supersedes for a in store.answers()] == ["", "a"]
 
 

@@ -10,7 +10,7 @@ from embodied.records import Compare
 from human_ui import people
 from human_ui.app import create_app
 from human_ui.guard import A_MINUTE, MAX_BODY
-from human_ui.site import open_site
+from human_ui.site import TERMS, open_site
 from tests.human_ui.served import ask, make_study
 
 OURS = {"X-Rapport": "1"}
@@ -225,3 +225,15 @@ def test_a_learner_reads_every_answer_exactly_once(site, ann):
     assert site.store.answers()[0].value == Compare(0.5)
     learner.post("/api/learner/withdraw", json={"queries": ["q0", "q1", "q2"]})
     assert learner.get("/api/learner/queue").json()["open"] == 0
+
+
+def test_a_survey_answers_what_the_study_asks(site, ann):
+    (site.folder / TERMS).write_text('name = "Cups"\n[[survey]]\nname = "cave"\nquestion = "Did it?"\n')
+    ask(site, 1, "survey")
+    (lent,) = ann.post("/api/leases", json={"n": 1}).json()
+    assert lent["survey"] == [{"name": "cave", "question": "Did it?", "of": "each"}]
+    body = {"lease": lent["lease"], "value": {"survey": {"first": 1, "items": {"hill": None}, "why": ""}}}
+    refused = ann.put("/api/answers/a", json=body)
+    assert refused.status_code == 422 and "nothing called 'hill'" in refused.json()["detail"]
+    body["value"]["survey"]["items"] = {"cave": [True, None]}
+    assert ann.put("/api/answers/a", json=body).status_code == 200

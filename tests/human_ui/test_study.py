@@ -2,7 +2,7 @@
 
 import pytest
 
-from human_ui.study import Quiz, Study, StudyError, load
+from human_ui.study import Quiz, Study, StudyError, from_mapping, load
 
 GOOD = """
 name = "Cups"
@@ -53,3 +53,12 @@ def test_what_makes_no_sense_is_a_sentence(tmp_path, text, sentence):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(StudyError, match=r"study.toml is not there; write one with at least: name = "):
         load(tmp_path / "study.toml")
+
+
+def test_surveys_that_make_no_sense_are_named():
+    with pytest.raises(StudyError, match="survey 'cave' is of 'left'; give each or both"):
+        from_mapping({"name": "s", "survey": [{"name": "cave", "question": "?", "of": "left"}]}, "here")
+    with pytest.raises(StudyError, match="two questions of the survey have one name"):
+        from_mapping({"name": "s", "survey": [{"name": "cave", "question": "?"}] * 2}, "here")
+    with pytest.raises(StudyError, match="every question of a survey name, question"):
+        from_mapping({"name": "s", "survey": [{"name": "cave"}]}, "here")

@@ -1,9 +1,11 @@
 // The page on which people answer: one question at a time, its clips on one clock, every answer on a key.
 import { call } from "./api.js";
 import * as keys from "./keys.js";
+import { KINDS, ORDINAL, SIDES } from "./kinds.js";
 import { Outbox, newId } from "./outbox.js";
-import { Player, speed } from "./player.js";
+import { Player, Reading, speed } from "./player.js";
 import { Queue, load, release } from "./queue.js";
+import { difference, link } from "./texts.js";
 
 const $ = (id) => document.getElementById(id);
 const settings = $("study").dataset;
@@ -13,12 +15,9 @@ const EVERY = 4000; // ms between looks for a new question
 const outbox = new Outbox((state) => ($("saved").textContent = state), say);
 const queue = new Queue((error) => (error.status === 401 ? location.reload() : say(error.message)));
 const history = []; // {query, answer, value} that can be taken back, oldest first
-let now = null; // what is on the page: {query, player, since, supersedes, picked, note, hidden}
+let now = null; // what is on the page: {query, player, kind, since, supersedes, note, hidden}
 let answered = 0;
 let since = 0; // answers since the last rest
-
-const SIDES = ["Left", "Right"];
-const ORDINAL = ["First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth"];
 
 function say(sentence) {
   $("said").textContent = sentence;
@@ -27,18 +26,24 @@ function say(sentence) {
 // ---- showing
 
 function show(query, supersedes = "", value = null) {
-  const named = query.kind === "compare" ? SIDES : ORDINAL;
+  const { clips, anchor } = query;
+  const texts = clips[0].text !== undefined;
+  const named = { compare: SIDES, grade: SIDES, survey: SIDES }[query.kind] ?? (clips.length > 1 ? ORDINAL : [""]);
   $("question").textContent = query.question;
-  $("stage").dataset.count = query.clips.length;
-  $("stage").replaceChildren(...query.clips.map((clip, i) => figure(clip, named[i], i)));
-  $("anchor").hidden = !query.anchor;
-  if (query.anchor) $("anchor").replaceChildren(figure(query.anchor, "Compare with this", null));
-  const all = query.anchor ? [...query.clips, query.anchor] : query.clips;
+  $("prompt").hidden = !query.prompt;
+  $("prompt-text").textContent = query.prompt;
+  $("stage").dataset.count = clips.length;
+  $("stage").dataset.kind = query.kind;
+  $("stage").replaceChildren(...clips.map((clip, i) => figure(clip, named[i], i)));
+  $("anchor").hidden = !anchor;
+  if (anchor) $("anchor").replaceChildren(figure(anchor, "Compare with this", null));
+  $("clock").hidden = texts;
+  $("reading").hidden = !texts || clips.length !== 2;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  now = { query, supersedes, since: performance.now(), picked: [], note: "", hidden: 0, player: null };
-  now.player = new Player(all, clock);
+  now = { query, supersedes, since: performance.now(), note: "", hidden: 0, player: null, kind: null };
+  now.player = texts ? new Reading(clips) : new Player(anchor ? [...clips, anchor] : clips, clock);
   $("seek").max = now.player.frames - 1;
-  choices(query, value);
+  choices(value);
   say(supersedes ? "You are changing an earlier answer." : "");
   $("noting").hidden = true;
   $("words").value = "";
@@ -50,8 +55,9 @@ function show(query, supersedes = "", value = null) {
 function figure(clip, name, place) {
   const element = document.createElement("figure");
   const caption = Object.assign(document.createElement("figcaption"), { textContent: name });
-  clip.video.setAttribute("aria-label", `${name} clip`);
-  element.append(clip.video, caption);
+  clip.element.setAttribute("aria-label", `${name || "The"} ${clip.text === undefined ? "clip" : "text"}`);
+  element.append(clip.element, caption);
+  if (clip.ends) element.append(...clip.ends);
   if (place !== null) element.dataset.place = place;
   return element;
 }
@@ -62,58 +68,31 @@ function clock(player) {
   $("frame").textContent = `${player.frame + 1}/${player.frames}`;
   $("speed").textContent = `${speed()}×`;
   $("play").dataset.playing = player.playing;
+  now.kind?.clock?.(player.frame);
 }
 
-function choices(query, value) {
-  const map = keys.keymap();
-  const button = (name, action, pressed) => {
-    const element = document.createElement("button");
-    element.dataset.action = action;
-    element.setAttribute("aria-pressed", String(pressed));
-    element.append(name, " ", Object.assign(document.createElement("kbd"), { textContent: keys.label(map[action]) }));
-    element.addEventListener("click", (event) => act(action, event));
-    return element;
-  };
+// A button that does what a key does. shifted: as with Shift. held: it does something for as long as it is pressed.
+function button(name, action, pressed, shifted = false, held = false) {
+  const element = document.createElement("button");
+  const key = (shifted ? "⇧" : "") + keys.label(keys.keymap()[action]);
+  element.dataset.action = action;
+  if (pressed !== null) element.setAttribute("aria-pressed", String(pressed));
+  element.append(name, " ", Object.assign(document.createElement("kbd"), { textContent: key }));
+  if (held) {
+    element.addEventListener("pointerdown", (event) => (element.setPointerCapture(event.pointerId), act(action, event)));
+    for (const over of ["pointerup", "pointercancel"]) element.addEventListener(over, () => released(action));
+    element.addEventListener("mousedown", (event) => event.preventDefault()); // the keys go on meaning what they mean
+    element.addEventListener("click", (event) => event.detail || (act(action, event), released(action))); // by Enter
+  } else element.addEventListener("click", (event) => act(action, { shiftKey: shifted || event.shiftKey }));
+  return element;
+}
+
+function choices(value) {
+  const { query, player } = now;
+  const ties = settings.ties === "true";
+  now.kind = KINDS[query.kind]({ query, player, ties, stage: $("stage"), button, answer, say }, value);
   const skip = settings.skips === "true" ? [button("Can't tell", "skip", value?.skip !== undefined)] : [];
-  if (query.kind === "compare") {
-    const tie = settings.ties === "true" ? [button("About equal", "tie", value?.compare === 0.5)] : [];
-    const [left, right] = [value?.compare > 0.5, value?.compare < 0.5];
-    $("answers").replaceChildren(button("Left better", "first", left), ...tie, button("Right better", "second", right), ...skip);
-  } else {
-    const names = ["first", "second", "third", "fourth", "fifth", "sixth"].slice(0, query.clips.length);
-    const said = document.createElement("p");
-    said.id = "picked";
-    said.className = "quiet";
-    const pick = query.kind === "rank" ? names.map((action, i) => button(ORDINAL[i], action, false)) : [];
-    const rate = query.kind === "rate" ? query.clips.map((_, i) => scale(i)) : [];
-    $("answers").replaceChildren(said, ...pick, ...rate, button("Confirm", "confirm", false), ...skip);
-    now.picked = value?.rank ?? [];
-    picked();
-  }
-}
-
-// One to seven for a clip.
-function scale(place) {
-  const group = document.createElement("fieldset");
-  group.append(Object.assign(document.createElement("legend"), { textContent: ORDINAL[place] }));
-  for (let n = 1; n <= 7; n++) {
-    const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: `rate${place}`, value: n });
-    label.append(input, String(n));
-    group.append(label);
-  }
-  return group;
-}
-
-function picked() {
-  const said = document.getElementById("picked");
-  if (now.query.kind === "rate") return void (said.textContent = "1 is bad, 7 is very good.");
-  const order = now.picked.map((i) => ORDINAL[i].toLowerCase());
-  said.textContent = order.length ? `Best to worst: ${order.join(", ")}` : "Pick the best one first, then the next.";
-  for (const element of $("stage").children) {
-    const rank = now.picked.indexOf(Number(element.dataset.place));
-    element.querySelector("figcaption").textContent = ORDINAL[element.dataset.place] + (rank < 0 ? "" : `: ${rank + 1}`);
-  }
+  $("answers").replaceChildren(...now.kind.elements, ...skip);
 }
 
 // ---- answering
@@ -150,11 +129,15 @@ async function advance() {
   waiting();
 }
 
-function waiting() {
-  $("question").textContent = "There is no question for you just now.";
+function blank(heading) {
+  $("question").textContent = heading;
   $("stage").replaceChildren();
   $("answers").replaceChildren();
-  $("anchor").hidden = true;
+  for (const id of ["anchor", "prompt", "reading"]) $(id).hidden = true;
+}
+
+function waiting() {
+  blank("There is no question for you just now.");
   say(`The next ones come by themselves. Your ${answered} answers are kept.`);
   call("GET", "/api/me").then((me) => me.over && now === null && say(me.over)).catch(() => {});
   setTimeout(() => now === null && advance(), EVERY);
@@ -189,9 +172,7 @@ async function rest(sentence) {
   queue.queries = [];
   queue.known.clear();
   await call("DELETE", "/api/leases").catch(() => {});
-  $("question").textContent = "A break";
-  $("stage").replaceChildren();
-  $("anchor").hidden = true;
+  blank("A break");
   say(sentence);
   const go = Object.assign(document.createElement("button"), { textContent: "Go on" });
   go.addEventListener("click", advance);
@@ -199,39 +180,18 @@ async function rest(sentence) {
   go.focus();
 }
 
-function pick(place) {
-  if (place >= now.query.clips.length) return;
-  now.picked = now.picked.includes(place) ? now.picked.filter((i) => i !== place) : [...now.picked, place];
-  picked();
-}
-
-function confirm() {
-  const all = [...now.query.clips.keys()];
-  if (now.query.kind === "rank") {
-    const left = all.filter((i) => !now.picked.includes(i));
-    if (left.length > 1) return say(`Pick ${left.length - 1} more.`);
-    return answer({ rank: [...now.picked, ...left] });
-  }
-  const values = all.map((i) => document.querySelector(`input[name=rate${i}]:checked`)?.value);
-  if (values.includes(undefined)) return say("Every clip needs a number.");
-  answer({ rate: values.map(Number) });
-}
-
 function note() {
   $("noting").hidden = !$("noting").hidden;
   if (!$("noting").hidden) $("words").focus();
 }
-
-const PLACES = { first: 0, second: 1, third: 2, fourth: 3, fifth: 4, sixth: 5 };
 
 // True where the key meant something here.
 function act(action, event) {
   if (action === "help") return (help(), true);
   if (action === "undo") return (undo(), true);
   if (!now || now.resting) return false;
-  const { query, player } = now;
+  const { player, kind, query } = now;
   const half = Math.round(player.fps / 2);
-  const strong = event?.shiftKey ? { strong: true } : {};
   const acts = {
     play: () => player.toggle(),
     back: () => player.seek(player.frame - 1),
@@ -242,31 +202,29 @@ function act(action, event) {
     slower: () => player.faster(-1),
     faster: () => player.faster(1),
     usual: () => player.rate(1),
+    differ: () => query.clips.length === 2 && difference(query.clips.map((clip) => clip.element), query.clips.map((clip) => clip.text)),
     note,
     rest: () => rest("What you held went back. Come back whenever you like."),
     skip: () => settings.skips === "true" && answer({ skip: "" }),
-    ...(query.kind === "compare"
-      ? {
-          first: () => answer({ compare: 1 }, strong),
-          second: () => answer({ compare: 0 }, strong),
-          tie: () => settings.ties === "true" && answer({ compare: 0.5 }),
-        }
-      : { confirm, ...(query.kind === "rank" ? Object.fromEntries(Object.keys(PLACES).map((name) => [name, () => pick(PLACES[name])])) : {}) }),
+    ...kind.acts,
   };
-  if (!acts[action]) return false;
-  acts[action]();
+  if (!acts[action] || (action === "differ" && query.clips[0].text === undefined)) return false;
+  acts[action](event);
   return true;
 }
 
+const released = (action) => now?.kind?.released?.[action]?.();
+
 // ---- the page
 
-const help = keys.dialog($("keys"), () => now?.query && choices(now.query, null));
-keys.listen(act);
+const help = keys.dialog($("keys"), () => now?.query && choices(null));
+keys.listen(act, released);
 $("help").addEventListener("click", help);
-for (const id of ["play", "again", "slower", "faster", "undo", "note", "rest"]) {
+for (const id of ["play", "again", "slower", "faster", "differ", "undo", "note", "rest"]) {
   $(id).addEventListener("click", (event) => act(id, event));
 }
 $("seek").addEventListener("input", () => now?.player?.seek(Number($("seek").value)));
+$("linked").addEventListener("change", () => now?.query && link(now.query.clips.map((clip) => clip.element), $("linked").checked));
 $("noting").addEventListener("submit", (event) => {
   event.preventDefault();
   if (now) now.note = $("words").value.trim();

@@ -11,6 +11,8 @@ export const ACTIONS = {
   fourth: ["Digit4", "Pick the fourth"],
   fifth: ["Digit5", "Pick the fifth"],
   sixth: ["Digit6", "Pick the sixth"],
+  seventh: ["Digit7", "Pick the seventh"],
+  eighth: ["Digit8", "Pick the eighth"],
   play: ["Space", "Play or pause"],
   back: ["Comma", "One frame back"],
   on: ["Period", "One frame on"],
@@ -20,6 +22,12 @@ export const ACTIONS = {
   slower: ["BracketLeft", "Slower"],
   faster: ["BracketRight", "Faster"],
   usual: ["Backslash", "Usual speed"],
+  good: ["KeyG", "Good, while held"],
+  bad: ["KeyB", "Bad, while held"],
+  from: ["KeyI", "Start of a stretch"],
+  to: ["KeyO", "End of a stretch"],
+  remove: ["Delete", "Remove the last mark"],
+  differ: ["KeyD", "Show what differs between two texts"],
   undo: ["KeyZ", "Undo the last answer"],
   note: ["KeyN", "Write a note"],
   rest: ["KeyP", "Take a break"],
@@ -40,17 +48,20 @@ export function set(change) {
 }
 
 export const label = (code) => code.replace(/^(Digit|Key)/, "").replace("Comma", ",").replace("Period", ".")
-  .replace("BracketLeft", "[").replace("BracketRight", "]").replace("Backslash", "\\");
+  .replace("Delete", "Del").replace("BracketLeft", "[").replace("BracketRight", "]").replace("Backslash", "\\");
 
-// Calls act(action, event) for a key that means something, unless somebody is writing or a slider has the focus.
-export function listen(act) {
+// Calls act(action, event) for a key that means something, unless somebody is writing or a slider has the focus, and
+// released(action) when it is let go.
+export function listen(act, released) {
+  const actionOf = (code) => Object.entries(keymap()).find(([, at]) => at === code)?.[0];
+  addEventListener("keyup", (event) => released(actionOf(event.code)));
   addEventListener("keydown", (event) => {
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !switchedOn()) return;
     if (event.target.closest("input, textarea, select, dialog[open]")) return;
     if (event.key === "?") return act("help", event);
     if ((event.code === "Space" || event.code === "Enter") && event.target.closest("button")) return;
     const code = event.code === "Backspace" ? keymap().undo : event.code;
-    const action = Object.entries(keymap()).find(([, at]) => at === code)?.[0];
+    const action = actionOf(code);
     if (action && act(action, event)) event.preventDefault();
   });
 }

@@ -18,6 +18,20 @@ export async function ready(url, about) {
   return video;
 }
 
+// Texts have no clock.
+export class Reading {
+  constructor(texts) {
+    Object.assign(this, { seen: texts.map(() => null), told: {}, frames: 1, frame: 0, fps: 1 });
+  }
+  play() {}
+  stop() {}
+  toggle() {}
+  again() {}
+  seek() {}
+  rate() {}
+  faster() {}
+}
+
 export class Player {
   // clips: [{video, fps, frames}]; changed() after every frame. `seen[i]`: ms on the clock of the page at which clip i
   // had been shown to its end for the first time.

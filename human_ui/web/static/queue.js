@@ -1,6 +1,7 @@
 // Queries that this browser has borrowed, with their clips loaded, so that the next is there when it is needed.
 import { base, call } from "./api.js";
 import { ready } from "./player.js";
+import { textElement } from "./texts.js";
 
 const AHEAD = navigator.connection?.saveData ? 1 : 3;
 
@@ -52,12 +53,12 @@ export class Queue {
 
 // The same query with its clips as elements.
 export async function load(lent) {
-  const clips = await Promise.all([...lent.clips, ...(lent.anchor ? [lent.anchor] : [])].map(fetched));
+  const clips = await Promise.all([...lent.clips, ...(lent.anchor ? [lent.anchor] : [])].map((clip) => fetched(clip, lent.outcome)));
   const anchor = lent.anchor ? clips.pop() : null;
   return { ...lent, clips, anchor };
 }
 
-async function fetched(about) {
+async function fetched(about, ends) {
   let response;
   try {
     response = await fetch(`${base}/clips/${about.sha256}`);
@@ -65,14 +66,33 @@ async function fetched(about) {
     throw new Error("A clip could not be loaded: there is no connection to the study.");
   }
   if (!response.ok) throw new Error("A clip of this question is missing. Somebody has been told; go on with the next one.");
+  if (about.media_type.startsWith("text/")) {
+    const text = await response.text();
+    return { ...about, text, element: textElement(text) };
+  }
   // As a blob a clip can be sought in exactly, whatever the server.
   const url = URL.createObjectURL(await response.blob());
-  return { ...about, url, video: await ready(url, about) };
+  const video = await ready(url, about);
+  return { ...about, url, video, element: video, ends: ends ? await startAndEnd(url, about) : null };
+}
+
+// Stills of where it began and what came of it.
+async function startAndEnd(url, about) {
+  const stills = await Promise.all([ready(url, about), ready(url, about)]);
+  stills[1].currentTime = (about.frames - 0.5) / about.fps;
+  return ["Start", "Outcome"].map((name, i) => {
+    const still = document.createElement("div");
+    stills[i].setAttribute("aria-label", name);
+    still.append(stills[i], Object.assign(document.createElement("span"), { textContent: name }));
+    still.className = "still";
+    return still;
+  });
 }
 
 export function release(query) {
-  for (const { url, video } of [...query.clips, ...(query.anchor ? [query.anchor] : [])]) {
-    video.removeAttribute("src");
+  for (const { url, element, ends } of [...query.clips, ...(query.anchor ? [query.anchor] : [])]) {
+    if (!url) continue;
+    for (const video of [element, ...(ends ?? []).map((still) => still.firstChild)]) video.removeAttribute("src");
     URL.revokeObjectURL(url);
   }
 }

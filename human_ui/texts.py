@@ -1,0 +1,67 @@
+"""Texts as questions: what language models answered to one prompt, held against each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embodied.checks import RecordError
+from embodied.episodes import cut
+from embodied.records import Query
+from embodied.texts import text_episode
+from human_ui import desk
+from human_ui.site import Site
+from human_ui.study import StudyError
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Answers of models to one prompt; `kind` as that of a Query."""
+
+    prompt: str
+    answers: tuple[str, ...]
+    kind: str = "compare"
+
+    @property
+    def id(self) -> str:
+        """The same texts are the same question."""
+        content = json.dumps([self.kind, self.prompt, *self.answers])
+        return f"texts-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def offer(site: Site, texts: Sequence[Texts], *, priority: float = 0.0) -> list[Query]:
+    """They may be asked from now on; those that are asked already are left as they are. Raises RecordError for a kind
+    that asks for another number of answers, and for texts that are too long."""
+    queries, clips = [], {}
+    for one in texts:
+        episodes = [text_episode(f"{one.id}-{i}", answer) for i, answer in enumerate(one.answers)]
+        query = Query(one.id, tuple(cut(e, 0, len(e)) for e in episodes), one.kind, one.prompt)
+        site.store.episodes.save(episodes)
+        clips[one.id] = [site.clips.put_text(answer).sha256 for answer in one.answers]
+        queries.append(query)
+    desk.offer(site.store, queries, clips, want=site.study().want, priority=priority)
+    return queries
+
+
+def read(path: Path) -> Iterator[Texts]:
+    """JSON lines, {"prompt": ..., "answers": [..., ...]}, and "kind" if wanted. Raises StudyError that names a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} cannot be read ({error}); give JSON lines") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+            match given:
+                case {"prompt": str(prompt), "answers": [*answers], **rest} if set(rest) <= {"kind"}:
+                    if all(isinstance(answer, str) for answer in answers):
+                        yield Texts(prompt, tuple(answers), str(rest.get("kind", "compare")))
+                        continue
+            raise RecordError('give {"prompt": "...", "answers": ["...", "..."]}, and "kind" if it is not compare')
+        except ValueError as error:
+            raise StudyError(f"{path}, line {number}: {error}") from error
