@@ -71,7 +71,7 @@ def with_clips_of(settings: Settings, terms: study.Study, folder: Path) -> Setti
     """Clips as long as the study has them, or had them when the run began."""
     config = folder / "config.json"
     steps = max(1, round(terms.clip_seconds * terms.fps))
-    return replace(settings, clip=read_json(config)["clip"] if config.exists() else steps)
+    return replace(settings, clip=read_json(config).get("clip", steps) if config.exists() else steps)
 
 
 def default_folder(settings: Settings, asking: Asking | None = None) -> Path:

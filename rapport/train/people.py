@@ -199,5 +199,5 @@ def erased(store: Store, run: str, rounds: int) -> int:
 def kept(folder: Path, name: str, usual: int) -> int:
     """A term of the study as it was when the run began."""
     config = folder / "config.json"
-    found: int = read_json(config)["asked"][name] if config.exists() else usual
-    return found
+    began: Mapping[str, Any] = read_json(config).get("asked", {}) if config.exists() else {}
+    return int(began.get(name, usual))

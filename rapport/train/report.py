@@ -90,7 +90,7 @@ def _rounds(rows: list[dict[str, Any]]) -> str:
         value = row["metrics"].get(name)
         return "" if value is None else f"{value:.3g}"
 
-    shown = ["agreement", "loss", "pseudo_share", "own_return"]
+    shown = ["accuracy", "agreement", "loss", "pseudo_share", "own_return"]
     kept = [name for name in shown if any(name in row["metrics"] for row in rows)]
     body = [
         [str(r["round"]), f"{r['steps']:,}", str(r["answers"]), f"{r['return']:.4g}", *(cell(r, k) for k in kept)]

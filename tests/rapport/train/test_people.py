@@ -22,7 +22,7 @@ from rapport.cli import main
 from rapport.run import RunError
 from rapport.train import METHODS, Asking, Settings, train
 from rapport.train.pace import Open, Pace, next_turn
-from rapport.train.people import foretold, known, labelled
+from rapport.train.people import foretold, known, labelled, learner
 from rapport.train.pictures import drawing, frames
 from rapport.train.spaces import SpaceError, world
 from rapport.train.training import progress_row
@@ -136,9 +136,9 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_written(study, tmp_p
 class Crowd(threading.Thread):
     """People who answer through the desk, as the server does: late, out of order, with second thoughts, and skips."""
 
-    def __init__(self, folder, names=("ann",), pause=0.01, most=10**6, gold=None):
+    def __init__(self, folder, names=("ann",), most=10**6, store=None):
         super().__init__(daemon=True)
-        self.site, self.names, self.pause, self.most = open_site(folder), names, pause, most
+        self.site, self.names, self.most = open_site(folder, store), names, most
         self.rng, self.over, self.given = np.random.default_rng(0), threading.Event(), 0
         for name in names:
             people.invite_again(self.site.store, name)
@@ -147,7 +147,7 @@ class Crowd(threading.Thread):
         while not self.over.is_set() and self.given < self.most:
             for name in self.names:
                 self.look(name)
-            time.sleep(self.pause)
+            time.sleep(0.01)
 
     def look(self, name):
         store, study = self.site.store, self.site.study()
@@ -189,7 +189,7 @@ class Stop(Exception):
     ("name", "kwargs"), [("Drawn", SMALL), ("Frames", {"n_steps": 12, "batch_size": 12, "n_epochs": 1})]
 )
 def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_path, name, kwargs):
-    """Stopped after each of its rounds; then played again without anybody, from its logs: bit for bit the same."""
+    """Stopped after rounds and within them; then played again without anybody, from its logs: bit for bit the same."""
     made = settings(name, answers=8 if name == "Drawn" else 4)
 
     def stopped_at(index):
@@ -199,10 +199,15 @@ def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_pa
 
         return told
 
+    def killed(n):
+        raise Stop
+
     with Crowd(study, ("ann", "bob")) as crowd:
         for index in (1, 3):
             with pytest.raises(Stop):
                 train(made, tmp_path / "run", ask=Asking(study), told=stopped_at(index), kwargs=kwargs)
+            with pytest.raises(Stop):
+                train(made, tmp_path / "run", ask=Asking(study), progress=killed, kwargs=kwargs)
         rows = []
         found = train(made, tmp_path / "run", ask=Asking(study), told=rows.append, kwargs=kwargs).result
         shas = [p.name for p in (study / "clips").rglob("*") if p.is_file() and not p.name.endswith(".json")]
@@ -233,10 +238,11 @@ def test_two_runs_share_a_study(study, tmp_path):
         train(settings(seed=3), tmp_path / "other", ask=Asking(study, run="run-1"), kwargs=SMALL)
 
 
-def test_every_question_is_answered_by_as_many_people_as_are_wanted(study, tmp_path):
+def test_every_question_is_answered_by_as_many_people_as_are_wanted(study, tmp_path, place):
+    store = place if isinstance(place, str) else None
     (study / "study.toml").write_text('name = "Lines"\nlook = 0.0\nwant = 2\n')
-    with Crowd(study, ("ann", "bob", "cleo")):
-        found = train(settings(), tmp_path / "run", ask=Asking(study), kwargs=SMALL)
+    with Crowd(study, ("ann", "bob", "cleo"), store=store):
+        found = train(settings(), tmp_path / "run", ask=Asking(study, store), kwargs=SMALL)
     budget = found.result["budget"]
     assert budget["asked"] == 8 and budget["answered"] + budget["skipped"] == 16
     assert found.reward.label_model is as_given, "what is saved does not depend on who answered"
@@ -296,6 +302,23 @@ def test_who_errs_is_believed_less_by_gold_and_overlap(study):
     site.store.close()
 
 
+def test_an_annotator_who_errs_does_not_spoil_the_reward(study):
+    """Everything is said twice, once right and once wrong; gold knows by whom."""
+    site = open_site(study)
+    ask(site, 40, want=2)
+    ask(site, 20, prefix="gold", want=2, truth={f"gold{i}": Compare(1.0) for i in range(20)})
+    for name, first in (("right", 0.0), ("wrong", 1.0)):  # of each pair the second segment shows the larger number
+        said = [(f"q{i}", first) for i in range(40)] + [(f"gold{i}", 1 - first) for i in range(20)]
+        site.store.add_answers(Answer(f"{name}-{q}", q, name, "person", Compare(value)) for q, value in said)
+    queries, answers = site.store.queries(prefix="q"), site.store.answers(prefix="q")
+    data, _ = feedback(answers, queries)
+    model = RewardEnsemble(1, 1, seed=0, steps=200)
+    metrics = learner(model, site.store)(data, answers, 0, np.random.default_rng(0))
+    liked = model.utilities(data.segments).mean(0).diff()[:, 0] > 0
+    assert set(metrics) >= {"loss", "agreement"} and float(liked.float().mean()) > 0.95
+    site.store.close()
+
+
 def test_accuracy_is_of_new_decided_answers_before_they_are_learned(study):
     site = open_site(study)
     ask(site, 4)
@@ -339,6 +362,12 @@ def test_flags_that_do_not_go_together(study, tmp_path, capsys, monkeypatch, arg
     assert main(["train", "--env", f"{WORLDS}:Drawn", "--ask", str(study), *arguments]) == 2
     assert sentence in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["study"]
+
+
+def test_a_folder_of_another_run_is_refused(study, tmp_path):
+    train(settings("Line"), tmp_path / "run", kwargs=SMALL)
+    with pytest.raises(RunError, match=r"made with other settings \(asked is None there"):
+        train(settings("Drawn"), tmp_path / "run", ask=Asking(study), kwargs=SMALL)
 
 
 def test_a_study_that_is_none_yet_says_how_it_becomes_one(tmp_path, capsys):
