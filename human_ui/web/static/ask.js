@@ -347,5 +347,5 @@ setInterval(() => {
 if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") notice = RETURNED;
 addEventListener("pageshow", (event) => event.persisted && (tell(RETURNED), queue.fill()));
 
-count();
+outbox.begun.then(count);
 advance();
