@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import and_, func, or_, select
+from starlette.concurrency import run_in_threadpool
 
 from embodied.database import ANSWER
 from embodied.records import MAX_NAME, Answer, value_to_json
@@ -45,7 +47,7 @@ def told(answer: Answer) -> dict[str, Any]:
 
 
 @router.get("/answers", response_model=list[wire.Said], responses=READ)
-def answers(
+async def answers(
     request: Request,
     learner: Learner,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
@@ -55,8 +57,11 @@ def answers(
     """Answers with a number above `after`, in order: at once if there are any, else as soon as there are, or nothing
     after `wait` seconds. A reader that asks with the last number it has stored sees each answer exactly once."""
     store, until = site_of(request).store, time.monotonic() + wait
-    while not (found := store.answers(after)) and time.monotonic() < until:
-        time.sleep(LOOK)
+    # Whoever waits holds no thread, of which there are few, nor does whoever has left.
+    while not (found := await run_in_threadpool(store.answers, after)) and time.monotonic() < until:
+        if await request.is_disconnected():
+            break
+        await asyncio.sleep(LOOK)
     return [told(answer) for answer in found[:limit]]
 
 

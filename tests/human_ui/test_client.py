@@ -1,6 +1,7 @@
 """A script beside a running study: late, revised and many answers, each once, also over a restart of the server."""
 
 import threading
+import time
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_what_is_refused_is_a_sentence(served, token):
         Client(served.url, "guess").answers()
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1 cannot be reached .*; start it, or mend the address"):
         Client("http://127.0.0.1:1", token).answers()
+
+
+def test_however_many_wait_others_are_served(served, token):
+    client = Client(served.url, token)
+    waiting = [threading.Thread(target=client.answers, args=(0, 20.0), daemon=True) for _ in range(60)]
+    for one in waiting:
+        one.start()
+    time.sleep(1.0)
+    assert client.queue()["answers"] == 0 and all(one.is_alive() for one in waiting)
+    ask(served.site, 1)
+    people.invite(served.site.store, "ann")
+    (lent,) = desk.lend(served.site.store, STUDY, "ann", 1, 0.0, served.site.rng)
+    say(served.site, lent, "a")
+    for one in waiting:
+        one.join(timeout=15)
+    assert not any(one.is_alive() for one in waiting)

@@ -210,6 +210,26 @@ def test_a_clip_that_goes_missing_on_its_way(browser, served):
     page.context.close()
 
 
+def test_a_clip_whose_connection_breaks_comes_later(browser, served):
+    ask(served.site, 1)
+    page = browser.new_context().new_page()
+    broken = []
+
+    def breaks(route):
+        broken.append(route.request.url)
+        route.abort() if len(broken) <= 2 else route.continue_()
+
+    page.route("**/clips/*", breaks)
+    page.goto(f"{served.url}/#{people.invite(served.site.store, 'ann')}")
+    says(page, "A clip could not be loaded: there is no connection to the study. It is tried again by itself.")
+    says(page, "The next question is not here.", where="#question")
+    wait_for_question(page)
+    page.keyboard.press("1")
+    saved(page, 1)
+    assert len(answers(served.site)) == 1 and overview(served.site.store).trouble == ()
+    page.context.close()
+
+
 def test_a_study_that_is_edited_while_questions_are_lent(page, served):
     site = served.site
     ask(site, 7)

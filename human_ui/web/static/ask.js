@@ -307,5 +307,5 @@ setInterval(() => {
 if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") notice = RETURNED;
 addEventListener("pageshow", (event) => event.persisted && (tell(RETURNED), queue.fill()));
 
-count();
+outbox.begun.then(count);
 advance();

@@ -16,7 +16,7 @@ export class Outbox {
     this.mine = new Set(this.waiting.map((a) => a.id)); // whatever this tab has to send or has sent
     this.busy = false;
     addEventListener("online", () => this.send());
-    this.send();
+    this.begun = this.send(); // what an earlier page left is sent, or has to wait
   }
 
   put(answer) {
