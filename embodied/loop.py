@@ -126,6 +126,8 @@ def preference_loop(
         before = (store.cursor(consumer, index - 1) or 0) if index else 0
         answers = store.answers(upto=store.log_cursor(consumer, index, store.last_seq()), prefix=prefix)
         fresh = any(answer.seq > before for answer in answers)
+        if fresh:
+            asked = store.queries(prefix=prefix)  # some may be asked besides
         if not answers:
             budget = Budget(asked=len(asked))
         elif fresh or now.questions or budget is None:

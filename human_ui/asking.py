@@ -214,7 +214,7 @@ def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
     return {
         "lease": lent.lease,
         "kind": lent.kind,
-        "question": study.question if texts else lent.context or study.question,
+        "question": study.asks(lent.kind) if texts else lent.context or study.asks(lent.kind),
         "prompt": lent.context if texts else "",
         "until": lent.until,
         "clips": [{**clip, "steps": steps} for clip, steps in zip(clips, lent.steps, strict=True)],

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from embodied.checks import MAX_TEXT
@@ -24,6 +25,20 @@ _KINDS: Mapping[str, tuple[Any, str]] = {
 
 class StudyError(ValueError):
     """A study that makes no sense; the sentence names the file, the value and the mend."""
+
+
+QUESTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "grade": "Which is better, and by how much?",
+        "rank": "Which is best, which comes next?",
+        "choose": "Which is best?",
+        "rate": "How good is this?",
+        "mark": "What is good, what is bad?",
+        "stop": "Where should it have stopped?",
+        "write": "What would you say about this?",
+    }
+)
+"""What is asked where a study has no question of its own; of other kinds, the usual one."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +138,10 @@ class Study:
     def version(self) -> str:
         """A name for exactly these terms: answers say under which they were given."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def asks(self, kind: str) -> str:
+        """The sentence above queries of this kind."""
+        return QUESTIONS.get(kind, self.question) if self.question == Study.question else self.question
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)

@@ -73,6 +73,8 @@ class Train:
     """With --ask: the run's name in the study, which several may share; by default that of its folder."""
     patience: float = 30.0
     """With --ask: minutes without a new answer after which nobody is waited for any more."""
+    kind: Literal["compare", "grade", "rank", "choose", "rate", "mark", "stop", "survey"] = "compare"
+    """With --ask: how people judge clips. stop: where it should have stopped; then they choose among fresh ways on."""
     steps: int = 20_000
     """Environment steps, all copies together."""
     seed: int = 0

@@ -52,7 +52,7 @@ def asking_of(options: Train) -> Asking | None:
     """Raises ValueError for flags of which one makes the other meaningless, and where there is no study."""
     given = {f.name: getattr(options, f.name) != f.default for f in fields(options)}
     if options.ask is None:
-        if wrong := [f"--{name}" for name in ("store", "run", "patience") if given[name]]:
+        if wrong := [f"--{name}" for name in ("store", "run", "patience", "kind") if given[name]]:
             raise ValueError(f"{', '.join(wrong)} say how people are asked: give --ask STUDY too, or leave them out.")
         return None
     if wrong := [f"--{name.replace('_', '-')}" for name in ("teacher", "tie_rate") if given[name]]:
@@ -62,7 +62,7 @@ def asking_of(options: Train) -> Asking | None:
             f"--clip is {options.clip}, and with --ask the study says how long clips are: set clip_seconds and fps in "
             f"{options.ask / TERMS}, one step a frame."
         )
-    asking = Asking(options.ask, options.store, options.run or "", options.patience)
+    asking = Asking(options.ask, options.store, options.run or "", options.patience, options.kind)
     asking.check()
     return asking
 

@@ -63,7 +63,8 @@ class Pace:
 
     @property
     def prefix(self) -> str:
-        return f"{self.run}:"
+        """Of what is asked in sessions; corrections come besides, and nothing waits for them."""
+        return f"{self.run}:question-"
 
     def steps(self, rounds: int) -> int:
         """Environment steps of the first so many rounds."""

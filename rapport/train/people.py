@@ -19,7 +19,7 @@ from embodied.annotators import TRUST, reliabilities
 from embodied.feedback import Feedback
 from embodied.label_models import EM, LabelModel, as_given
 from embodied.loop import Ask, Learn
-from embodied.records import Answer, Compare, Query, Skip, value_from_json
+from embodied.records import KINDS, Answer, Grade, Query, Skip, value_from_json
 from embodied.store import Store
 from embodied.values import first_better
 from human_ui import desk
@@ -34,6 +34,7 @@ from rapport.train.pictures import drawing, frames
 from rapport.train.questions import episode_id
 from rapport.train.spaces import World
 
+ASKED = tuple(kind for kind in KINDS if kind != "write")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -43,14 +44,18 @@ class Asking:
 
     study: its folder. store: its PostgreSQL address, where it has one. run: what the run is called in it, by default as
     its own folder; several may share a study. patience: minutes without a new answer after which nobody is waited for.
+    kind: what is asked of clips (see `embodied.values`); whoever stops one is then shown other ways to go on.
     """
 
     study: Path
     store: str | None = None
     run: str = ""
     patience: float = 30.0
+    kind: str = "compare"
 
     def __post_init__(self) -> None:
+        if self.kind not in ASKED:
+            raise ValueError(f"Questions of kind {self.kind!r}: nothing is learned from them; use {', '.join(ASKED)}.")
         if not self.patience > 0:
             raise ValueError(f"A patience of {self.patience} minutes: give more than 0.")
         if self.run and not _NAME.fullmatch(self.run):
@@ -121,8 +126,10 @@ def learner(model: Any, store: Store) -> Learn:
     (`EM`); what one person alone says is taken as given.
     """
 
-    def learn(data: Feedback, answers: Sequence[Answer], before: int, rng: np.random.Generator) -> dict[str, float]:
-        told = foretold(model, data, answers, before)
+    def learn(
+        data: Feedback | Sequence[Feedback], answers: Sequence[Answer], before: int, rng: np.random.Generator
+    ) -> dict[str, float]:
+        told = foretold(model, [data] if isinstance(data, Feedback) else data, answers, before)
         people = list(dict.fromkeys(answer.annotator for answer in answers))  # numbered as Feedback does
         with labelled(model, EM(known(store, people, answers[-1].seq)) if len(people) > 1 else as_given):
             return {**told, **model.fit(data, rng)}
@@ -130,18 +137,23 @@ def learner(model: Any, store: Store) -> Learn:
     return learn
 
 
-def foretold(model: Any, data: Feedback, answers: Sequence[Answer], before: int) -> dict[str, float]:
-    """`accuracy` on what was said since, by a reward that has not learned from it, and how many answers were `decided`;
-    nothing where there is nothing."""
-    rows = [answer for answer in standing(answers) if not isinstance(answer.value, Skip)]
-    new = [n for n, answer in enumerate(rows) if answer.seq > before and answer.value != Compare(0.5)]
+def foretold(model: Any, data: Sequence[Feedback], answers: Sequence[Answer], before: int) -> dict[str, float]:
+    """`accuracy` on comparisons that were made since, by a reward that has not learned from them, and how many of them
+    were `decided`; nothing where there is nothing."""
     learned = any(answer.seq <= before and not isinstance(answer.value, Skip) for answer in answers)
-    if not (new and learned and hasattr(model, "utilities")):
+    if not (learned and hasattr(model, "utilities")):
         return {}
-    part = data[new]
-    thought = torch.diff(model.utilities(part.segments).mean(0)).squeeze(-1)
-    right = torch.diff(part.target).squeeze(-1) * thought > 0
-    return {"accuracy": float(right.float().mean()), "decided": float(len(new))}
+    right = []
+    for part in data:
+        if part.kind not in ("compare", "grade"):
+            continue
+        graded = part.kind == "grade"
+        said = ((a, first_better(a.value)) for a in standing(answers) if isinstance(a.value, Grade) == graded)
+        rows = [(answer, first) for answer, first in said if first is not None]
+        if new := [n for n, (answer, first) in enumerate(rows) if answer.seq > before and first != 0.5]:
+            thought = torch.diff(model.utilities(part.segments).mean(0)).squeeze(-1)
+            right += (torch.diff(part.target).squeeze(-1) * thought > 0)[new].tolist()
+    return {"accuracy": sum(right) / len(right), "decided": float(len(right))} if right else {}
 
 
 def known(store: Store, people: Sequence[str], upto: int) -> list[tuple[float, float]]:

@@ -35,6 +35,47 @@ def drawing(world: World) -> Iterator[gymnasium.Env[Any, Any] | None]:
         env.close()
 
 
+class Walk:
+    """An episode played again up to before step `start`, in the copy that `drawing` gives, to be gone on with.
+
+    Raises SpaceError where it does not come about again.
+    """
+
+    def __init__(self, world: World, env: gymnasium.Env[Any, Any] | None, t: Trajectory, start: int) -> None:
+        if t.seed < 0:
+            raise SpaceError(
+                f"it is not known how episode {t.number} of {world.name} began, and people cannot be shown it; let "
+                "your actor reset with a seed, and tell it in its trajectories"
+            )
+        self.world, self.t, self.env = world, t, env or world.make()
+        self.obs = self._seen(self.env.reset(seed=t.seed)[0])
+        for k in range(start):
+            self.check(k)
+            self.step(t.act[k])
+        self.check(start)
+
+    def check(self, k: int) -> None:
+        if not np.array_equal(self.obs, self.t.obs[k]):
+            raise SpaceError(
+                f"{self.world.name} does something else when it is reset with the same seed and given the same actions "
+                f"(episode {self.t.number}, step {k}), and people would be shown what never happened; let all that it "
+                "draws come from the seed of its reset, or show frames as its observations"
+            )
+
+    def step(self, act: Array) -> bool:
+        """Whether that was the end."""
+        obs, _, terminated, truncated, _ = self.env.step(act)
+        self.obs = self._seen(obs)
+        return bool(terminated or truncated)
+
+    def picture(self) -> Array:
+        """What there is to see now, uint8 [H,W,3]."""
+        return _coloured(self.obs[None])[0] if self.world.frames else _picture(self.world, self.env)
+
+    def _seen(self, obs: Any) -> Array:
+        return np.array(obs, self.t.obs.dtype)
+
+
 def frames(world: World, env: gymnasium.Env[Any, Any] | None, t: Trajectory, start: int, stop: int) -> Array:
     """Steps [start, stop) of an episode, uint8 [T,H,W,3]: what there was to see before each action.
 
@@ -42,23 +83,11 @@ def frames(world: World, env: gymnasium.Env[Any, Any] | None, t: Trajectory, sta
     """
     if env is None:
         return _coloured(t.obs[start:stop])
-    if t.seed < 0:
-        raise SpaceError(
-            f"it is not known how episode {t.number} of {world.name} began, and people cannot be shown it; let your "
-            "actor reset with a seed, and tell it in its trajectories"
-        )
-    shown = []
-    obs, _ = env.reset(seed=t.seed)
-    for k in range(stop):
-        if not np.array_equal(np.asarray(obs, t.obs.dtype), t.obs[k]):
-            raise SpaceError(
-                f"{world.name} does something else when it is reset with the same seed and given the same actions "
-                f"(episode {t.number}, step {k}), and people would be shown what never happened; let all that it draws "
-                "come from the seed of its reset, or show frames as its observations"
-            )
-        if k >= start:
-            shown.append(_picture(world, env))
-        obs, *_ = env.step(t.act[k])
+    walk, shown = Walk(world, env, t, start), []
+    for k in range(start, stop):
+        walk.check(k)
+        shown.append(walk.picture())
+        walk.step(t.act[k])
     return np.stack(shown)
 
 

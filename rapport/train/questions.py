@@ -25,27 +25,29 @@ from rapport.train.spaces import World
 POOL = 10  # candidates for each question
 TRIES = 50  # to draw as many pairs as are wanted
 RECENT = 10  # episodes whose mean return the teacher's thresholds follow
+TOGETHER = {"rank": 4, "choose": 4, "rate": 1, "mark": 1, "stop": 1, "write": 1}  # segments in a query
 _MEMBERS = {"disagreement": disagreement, "entropy": entropy, "information": information_gain, "uniform": uniform}
 
 
-def pairs(trajectories: Sequence[Trajectory], n: int, clip: int, rng: np.random.Generator) -> Array:
-    """n pairs of stretches, [n,2,3] of (index of the trajectory, start, stop): each any episode, any start.
+def groups(trajectories: Sequence[Trajectory], n: int, k: int, clip: int, rng: np.random.Generator) -> Array:
+    """n groups of k stretches, [n,k,3] of (index of the trajectory, start, stop): each any episode, any start.
 
     A stretch has `clip` steps, or the whole of an episode that is shorter.
     """
     length = np.array([len(t) for t in trajectories])
-    found = np.empty((0, 2, 3), int)
+    found = np.empty((0, k, 3), int)
+    first, second = np.triu_indices(k, 1)
     for _ in range(TRIES):
-        which = rng.integers(len(trajectories), size=(n, 2))
+        which = rng.integers(len(trajectories), size=(n, k))
         steps = np.minimum(clip, length[which])
         start = rng.integers(0, length[which] - steps + 1)
         drawn = np.stack([which, start, start + steps], -1)
         # A clip says nothing when it is held against itself.
-        found = np.concatenate([found, drawn[(drawn[:, 0] != drawn[:, 1]).any(-1)]])[:n]
+        found = np.concatenate([found, drawn[(drawn[:, first] != drawn[:, second]).any(-1).all(-1)]])[:n]
         if len(found) == n:
             return found
     raise ValueError(
-        f"{len(trajectories)} episodes of {length.min()} to {length.max()} steps hold no two clips of {clip} steps "
+        f"{len(trajectories)} episodes of {length.min()} to {length.max()} steps hold no {k} clips of {clip} steps "
         "that differ; give shorter clips, or more steps before the first question"
     )
 
@@ -81,10 +83,21 @@ def episode_id(run: str, number: int) -> str:
 
 
 def proposer(
-    actor: Actor, world: World, settings: Settings, reward: Any, episodes: Episodes, store: Store, run: str = ""
+    actor: Actor,
+    world: World,
+    settings: Settings,
+    reward: Any,
+    episodes: Episodes,
+    store: Store,
+    run: str = "",
+    kind: str = "compare",
 ) -> Propose:
-    """Stretches of what the agent lately did, paired at random and chosen from by the method's `select`."""
+    """Stretches of what the agent lately did, paired at random and chosen from by the method's `select`.
+
+    kind: of the queries; where they are about another number than two, they are drawn evenly.
+    """
     prefix = f"{run}:" if run else ""
+    size = TOGETHER.get(kind, 2)
 
     def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
         trajectories = actor.trajectories()
@@ -92,15 +105,21 @@ def proposer(
             raise ValueError(
                 f"no episode of {world.name} has ended yet, and questions are cut from whole ones; set a horizon"
             )
-        where = pairs(trajectories, POOL * k, settings.clip, rng)
+        where = groups(trajectories, POOL * k if size == 2 else k, size, settings.clip, rng)
         # A run that was killed in this very round has its questions in the store already.
-        asked = [q for q in store.queries(prefix=prefix) if int(q.id.removeprefix(prefix).split("-")[1]) < index]
-        chosen = where[_choose(settings.method.select, trajectories, world, where, k, reward, asked, rng)]
+        before = store.queries(prefix=f"{prefix}question-")
+        asked = [q for q in before if int(q.id.removeprefix(prefix).split("-")[1]) < index]
+        select = settings.method.select if size == 2 else "uniform"
+        chosen = where[_choose(select, trajectories, world, where, k, reward, asked, rng)]
         kept = {int(i): _episode(run, trajectories[i], world) for i in np.unique(chosen[..., 0])}
         episodes.save(kept.values())
         return [
-            Query(f"{prefix}question-{index:03d}-{n:03d}", tuple(cut(kept[int(i)], int(a), int(b)) for i, a, b in pair))
-            for n, pair in enumerate(chosen)
+            Query(
+                f"{prefix}question-{index:03d}-{n:03d}",
+                tuple(cut(kept[int(i)], int(a), int(b)) for i, a, b in group),
+                kind,
+            )
+            for n, group in enumerate(chosen)
         ]
 
     return propose
@@ -165,4 +184,4 @@ def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store
 
 def unlabelled(actor: Actor, world: World, settings: Settings) -> Unlabelled:
     """Pairs of what the agent lately did that nobody is asked about."""
-    return lambda n, rng: segments(actor.trajectories(), world, pairs(actor.trajectories(), n, settings.clip, rng))
+    return lambda n, rng: segments(actor.trajectories(), world, groups(actor.trajectories(), n, 2, settings.clip, rng))

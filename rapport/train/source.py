@@ -13,6 +13,7 @@ from embodied.episodes import Episodes
 from embodied.loop import Ask, Learn, Round, Rounds
 from embodied.store import Store
 from rapport.train import people
+from rapport.train.corrections import follow
 from rapport.train.learner import Actor
 from rapport.train.pace import Pace
 from rapport.train.people import Asking
@@ -24,6 +25,7 @@ from rapport.train.spaces import World
 @dataclass(frozen=True, eq=False)
 class Source:
     """steps(n): environment steps of the first n rounds. run: the run's name where it shares its store with others.
+    kind: of the queries.
     look(n): what the row after n rounds tells besides. warnings(n): sentences for the report."""
 
     store: Store
@@ -31,6 +33,7 @@ class Source:
     rounds: Rounds
     steps: Callable[[int], int]
     run: str = ""
+    kind: str = "compare"
     learn: Learn | None = None
     parts: Mapping[str, Stateful] = field(default_factory=dict)
     look: Callable[[int], Mapping[str, int]] = lambda index: {}
@@ -85,12 +88,17 @@ def from_people(
                 f"{still.unanswered} of the questions asked have no answer."
             ]
 
+        def corrected(index: int) -> Round | None:
+            follow(site, run, actor, world)
+            return pace.next(index)
+
         yield Source(
             store,
             people.asker(site, run, want, actor, world),
-            pace.next,
+            corrected if asking.kind == "stop" else pace.next,
             pace.steps,
             run,
+            asking.kind,
             people.learner(model, store),
             {"pace": pace},
             lambda index: watch.look(pace.open(index).unanswered),

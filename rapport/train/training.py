@@ -103,7 +103,7 @@ def train(
         with run_folder(folder, config), from_teacher(settings, folder, acts, rounds) as source:
             return _run(settings, folder, place, acts, model, source, told, doing, says)
     run, want = ask.named(folder), kept(folder, "want", study.load(ask.study / TERMS).want)
-    config["asked"] = {"study": str(ask.study.resolve()), "run": run, "want": want}
+    config["asked"] = {"study": str(ask.study.resolve()), "run": run, "want": want, "kind": ask.kind}
     people = from_people(ask, run, want, config, acts, place, model, rounds, says)
     with run_folder(folder, config), people as source:
         return _run(settings, folder, place, acts, model, source, told, doing, says)
@@ -193,7 +193,7 @@ def _run(
             actor,
             model,
             rounds=source.rounds,
-            propose=proposer(actor, place, settings, model, store.episodes, store, source.run),
+            propose=proposer(actor, place, settings, model, store.episodes, store, source.run, source.kind),
             ask=source.ask,
             store=store,
             folder=folder / "checkpoints",

@@ -329,8 +329,8 @@ def test_accuracy_is_of_new_decided_answers_before_they_are_learned(study):
     model = RewardEnsemble(1, 1, seed=0)
     model.anchor(np.linspace(0, 4, 20)[:, None], np.zeros((20, 1)))
     (first,) = (float(u) for u in (model.utilities(data[[1]].segments).mean(0).diff()[:, 0] > 0))
-    assert foretold(model, data, answers, 1) == {"accuracy": first, "decided": 1.0}
-    assert foretold(model, data, answers, 0) == foretold(model, data, answers, 2) == {}
+    assert foretold(model, [data], answers, 1) == {"accuracy": first, "decided": 1.0}
+    assert foretold(model, [data], answers, 0) == foretold(model, [data], answers, 2) == {}
     site.store.close()
 
 
@@ -398,7 +398,7 @@ def test_a_run_from_the_command_line(study, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert told["asked"] == 4 and config["clip"] == 8
-    assert config["asked"] == {"study": str(study), "run": "run", "want": 1}
+    assert config["asked"] == {"study": str(study), "run": "run", "want": 1, "kind": "compare"}
     assert "People gave" in (tmp_path / "run" / "report.html").read_text()
     # An edit of the study is for other runs.
     (study / "study.toml").write_text('name = "Lines"\nwant = 3\nclip_seconds = 1.0\n')

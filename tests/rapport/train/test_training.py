@@ -16,7 +16,7 @@ from policies.sb3 import NotFinite
 from rapport.run import RunError
 from rapport.train import METHODS, Settings, train
 from rapport.train.learner import returns
-from rapport.train.questions import pairs, segments
+from rapport.train.questions import groups, segments
 from rapport.train.report import write_report
 from rapport.train.spaces import world
 
@@ -226,7 +226,7 @@ def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
             return act
 
     trajectories = [Short(3), Short(9)]
-    where = pairs(trajectories, 200, 5, np.random.default_rng(0))
+    where = groups(trajectories, 200, 2, 5, np.random.default_rng(0))
     lengths = np.array([3, 9])[where[..., 0]]
     assert (where[..., 2] - where[..., 1] == np.minimum(5, lengths)).all() and (where[..., 2] <= lengths).all()
     batch = segments(trajectories, Plain, where)
