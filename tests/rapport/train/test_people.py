@@ -37,14 +37,6 @@ def settings(name="Drawn", method="pebble", **kwargs):
     return Settings(env=f"{WORLDS}:{name}", method=METHODS[method](), **values)
 
 
-@pytest.fixture
-def study(tmp_path):
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / "study.toml").write_text('name = "Lines"\nlook = 0.0\n')
-    return folder
-
-
 # ---- when what is asked
 
 
@@ -215,13 +207,12 @@ def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_pa
     budget = found["budget"]
     assert budget["asked"] == made.answers == budget["answered"] + budget["skipped"]
     assert 1 <= rows[-1]["people"] <= 2 and rows[-1]["open"] == 0 and found["steps"] >= 96
-    (told, *_) = [row for row in rows if "loss" in row["metrics"]]
+    all_rows = json.loads((tmp_path / "run" / "rounds.json").read_text())
+    (told, *_) = [row for row in all_rows if "loss" in row["metrics"]]
     assert {"answers", "steps", "return", "loss"} <= set(progress_row(told))
     replayed = train(made, tmp_path / "again", ask=Asking(study, run="run"), kwargs=kwargs)
     assert files(tmp_path / "run") == files(tmp_path / "again")
-    assert [r["returns"] for r in replayed.rows] == [
-        r["returns"] for r in json.loads((tmp_path / "run" / "rounds.json").read_text())
-    ]
+    assert [r["returns"] for r in replayed.rows] == [r["returns"] for r in all_rows]
 
 
 def test_two_runs_share_a_study(study, tmp_path):

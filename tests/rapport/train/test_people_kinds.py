@@ -1,4 +1,4 @@
-"""People who judge in other ways than by comparing: each kind is learned from, and who stops a clip chooses a way on."""
+"""People who judge in other ways than by comparing: each is learned from, and who stops a clip chooses a way on."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from rapport.cli import main
 from rapport.train import Asking, train
 from rapport.train.corrections import ASKED, fix_id, other
 from rapport.train.people import ASKED as KINDS
-from tests.rapport.train.test_people import SMALL, WORLDS, Crowd, files, settings, study  # noqa: F401
+from tests.rapport.train.test_people import SMALL, WORLDS, Crowd, files, settings
 
 
 class Rational(Crowd):
@@ -33,7 +33,7 @@ class Rational(Crowd):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("compare", "stop")])
-def test_it_is_learned_from_whatever_is_said(study, tmp_path, kind):  # noqa: F811
+def test_it_is_learned_from_whatever_is_said(study, tmp_path, kind):
     (study / "study.toml").write_text(
         'name = "Lines"\nlook = 0.0\n[[survey]]\nname = "good"\nquestion = "Was it good?"\n'
     )
@@ -45,7 +45,7 @@ def test_it_is_learned_from_whatever_is_said(study, tmp_path, kind):  # noqa: F8
     assert rows and all(np.isfinite(row["loss"]) for row in rows)
 
 
-def test_who_stops_a_clip_chooses_among_fresh_ways_on(study, tmp_path):  # noqa: F811
+def test_who_stops_a_clip_chooses_among_fresh_ways_on(study, tmp_path):
     with Rational(study):
         found = train(settings(steps=144), tmp_path / "run", ask=Asking(study, kind="stop"), kwargs=SMALL)
     site = open_site(study)
@@ -86,7 +86,7 @@ def test_what_is_added_to_an_action_stays_an_action():
     assert all(other(spaces.MultiDiscrete([2, 3]), np.array([1, 1]), np.zeros(2), rng).shape == (2,) for _ in range(9))
 
 
-def test_kinds_from_which_nothing_is_learned_are_refused(study, tmp_path, capsys):  # noqa: F811
+def test_kinds_from_which_nothing_is_learned_are_refused(study, tmp_path, capsys):
     with pytest.raises(ValueError, match="Questions of kind 'write': nothing is learned from them; use compare, grade"):
         Asking(study, kind="write")
     assert main(["train", "--env", f"{WORLDS}:Drawn", "--kind", "stop"]) == 2
