@@ -13,6 +13,9 @@ async function enter(token) {
   }
 }
 
+// Pressed before this file was here it would do nothing.
+document.querySelector("#join button").disabled = false;
+
 document.querySelector("#join").addEventListener("submit", (event) => {
   event.preventDefault();
   enter(document.querySelector("#token").value.trim().replace(/^.*#/, ""));

@@ -11,6 +11,9 @@ async function send(path, body, then) {
   }
 }
 
+// Pressed before this file was here they would do nothing.
+for (const button of document.querySelectorAll("button")) button.disabled = false;
+
 document.querySelector("#agree")?.addEventListener("click", () => send("/api/consent", undefined, () => location.reload()));
 
 document.querySelector("#quiz")?.addEventListener("submit", (event) => {
