@@ -14,6 +14,7 @@ from human_ui.app import create_app
 from human_ui.site import Site
 
 LOOPBACK = "127.0.0.1"
+KEEP = 75  # seconds for which a connection is kept while somebody looks: a new one takes longer than an answer
 
 
 class ServerError(OSError):
@@ -31,6 +32,7 @@ def config(site: Site, listening: socket.socket) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(site.address),
         forwarded_allow_ips=LOOPBACK,
+        timeout_keep_alive=KEEP,
     )
 
 
