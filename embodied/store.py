@@ -235,11 +235,15 @@ class Store:
         What it refuses (StoreError, RecordError) it refuses before its first change: others' work is in the same
         transaction. It may run twice, if that of another fails.
         """
+        return self.submit(work).result()
+
+    def submit(self, work: Callable[[Connection], _T]) -> Future[_T]:
+        """`write` for whoever does something else meanwhile: durable when the future has its result."""
         done: Future[_T] = Future()
         with self._lock:
             self._usable()
             self._jobs.put((work, done))
-        return done.result()
+        return done
 
     def _explain(self, error: DBAPIError) -> str:
         explain = postgres.explain if isinstance(self.place, URL) else database.explain

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi import Path as InPath
@@ -26,6 +27,7 @@ from human_ui.wire import READ, WRITE, refusals
 
 TRIES = 20  # how often more is lent instead of what cannot be shown
 router = APIRouter()
+T = TypeVar("T")
 templates = Jinja2Templates(directory=Path(__file__).parent / "web" / "templates")
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -122,7 +124,7 @@ def quiz(request: Request, person: Annotator, sent: Quiz) -> wire.Result:
 
 
 @router.post("/api/leases", response_model=list[wire.Lease], responses={**WRITE, **refusals(409)})
-def lend(request: Request, person: Annotator, sent: Wanted) -> list[dict[str, Any]]:
+async def lend(request: Request, person: Annotator, sent: Wanted) -> list[dict[str, Any]]:
     """What this person holds, and more until there are n; nothing where there is nothing to ask now.
 
     One whose clip is missing goes back, and another comes instead.
@@ -132,13 +134,13 @@ def lend(request: Request, person: Annotator, sent: Wanted) -> list[dict[str, An
         raise HTTPException(409, "There is something to read first. Load the page again.")
     told: list[dict[str, Any]] = []
     for _ in range(TRIES):
-        lent = desk.lend(site.store, site.study(), person.id, sent.n, time.time(), site.rng)
+        lent = await _done(site, desk.lending(site.study(), person.id, sent.n, time.time(), site.rng))
         told = []
         for one in lent:
             try:
                 told.append(_told(site, one))
             except ClipError as error:
-                returns.unshown(site.store, person.id, one.lease, str(error), time.time())
+                await _done(site, returns.unshowing(person.id, one.lease, str(error), time.time()))
         if len(told) == len(lent):
             break
     return told
@@ -163,13 +165,15 @@ def give_back(request: Request, person: Annotator) -> None:
 
 
 @router.put("/api/answers/{answer}", responses={**WRITE, **refusals(409, 410)})
-def take(request: Request, person: Annotator, answer: IdInPath, sent: Given) -> wire.Kept:
+async def take(request: Request, person: Annotator, answer: IdInPath, sent: Given) -> wire.Kept:
     """Saved when this answers. The same again has the same number.
 
     Taken though the study has got something new to read meanwhile: the question was lent before that.
     """
-    store, value = site_of(request).store, value_from_json(sent.value)
-    taken = desk.take(store, person.id, sent.lease, answer, value, sent.told, sent.supersedes, time.time())
+    site, value = site_of(request), value_from_json(sent.value)
+    name, now = site.store.name, time.time()
+    work = desk.taking(name, person.id, sent.lease, answer, value, sent.told, sent.supersedes, now)
+    taken = await _done(site, work)
     return wire.Kept(seq=taken.seq, late=taken.late)
 
 
@@ -205,10 +209,15 @@ def clip(request: Request, person: Annotator, sha: Sha) -> FileResponse:
     return FileResponse(path, media_type=media, headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
 
+async def _done(site: Site, work: desk.Work[T]) -> T:
+    """Without a thread that waits for the disk."""
+    return await asyncio.wrap_future(site.store.submit(work))
+
+
 def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
     """A query as the page shows it. Of texts, what they answer is no question to whoever reads, but the prompt."""
     study = lent.study
-    clips = [asdict(site.clips.info(sha)) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
+    clips = [site.about(sha) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
     anchor = clips.pop() if lent.anchor else None
     texts = clips[0]["media_type"] == TEXT
     return {

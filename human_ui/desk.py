@@ -7,9 +7,9 @@ Times are seconds since the epoch, of the server alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, insert, select, update
@@ -25,6 +25,8 @@ from human_ui.returns import expire
 from human_ui.study import Study, from_json
 from human_ui.tables import LEASE, OFFER, VERSION
 
+T = TypeVar("T")
+Work = Callable[[Connection], T]
 AT_ONCE = 8  # leases that one person may hold
 
 
@@ -123,7 +125,12 @@ def withdraw(store: Store, queries: Sequence[str]) -> None:
 
 
 def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.random.Generator) -> list[Lent]:
-    """What this person holds, and more, until there are `n`: the same again after a reload.
+    """`lending`, done."""
+    return store.write(lending(study, person, n, now, rng))
+
+
+def lending(study: Study, person: str, n: int, now: float, rng: np.random.Generator) -> Work[list[Lent]]:
+    """For `Store.write`: what this person holds, and more, until there are `n`: the same again after a reload.
 
     Fewer where there is no more. Sides are drawn here and kept. A lease keeps the wording that it was given under; one
     who had a query and let it go has the same lease again, for an answer to it may still be on its way.
@@ -150,7 +157,7 @@ def lend(store: Store, study: Study, person: str, n: int, now: float, rng: np.ra
                 connection.execute(statements.LEND, rows)
         return _lent(connection.execute(statements.HOLDING, who))
 
-    return store.write(work)
+    return work
 
 
 def _next(
@@ -186,8 +193,13 @@ def renew(store: Store, study: Study, person: str, now: float) -> None:
     store.write(lambda connection: connection.execute(statements.HOLD, who))
 
 
-def take(
-    store: Store,
+def take(store: Store, *given: Any) -> Taken:
+    """`taking`, done: on disk when this returns."""
+    return store.write(taking(store.name, *given))
+
+
+def taking(
+    name: str,
     person: str,
     lease: str,
     answer: str,
@@ -195,8 +207,8 @@ def take(
     told: Mapping[str, Any],
     supersedes: str,
     now: float,
-) -> Taken:
-    """The answer that a person gave, as it was shown to them. It is on disk when this returns.
+) -> Work[Taken]:
+    """For `Store.write`: the answer that a person gave, as it was shown to them. name: the store's, for sentences.
 
     Sent again it has the same number. An answer to a lease that has expired is taken, and marked late. One answer of a
     person to a query stands: raises Twice where `supersedes` is not that one. Raises Gone for a lease of somebody else,
@@ -218,7 +230,7 @@ def take(
                 "You answered this question already, perhaps in another tab; that answer stands. To change it, go back "
                 "to it with Undo."
             )
-        (seq,) = put_answers(connection, store.name, [given])
+        (seq,) = put_answers(connection, name, [given])
         if known is not None:
             return Taken(seq, known.late)
         late = row.state not in statements.HELD
@@ -228,7 +240,7 @@ def take(
         connection.execute(statements.TELL, {"answer": answer, "lease": lease, "late": late, "told": noticed})
         return Taken(seq, late)
 
-    return store.write(work)
+    return work
 
 
 def _check_survey(connection: Connection, value: Survey, version: str) -> None:

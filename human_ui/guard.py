@@ -13,7 +13,9 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embodied.database import StoreError, Unavailable
 from embodied.records import RecordError
@@ -53,9 +55,17 @@ def whoever(request: Request) -> Person | None:
     return people.of_session(site.store, session) if session else None
 
 
-def _with_role(*roles: str) -> Callable[[Request], Person]:
-    def person(request: Request) -> Person:
-        found = whoever(request)
+async def _person(request: Request) -> Person | None:
+    """Asked once for each request."""
+    if not hasattr(request.state, "person"):
+        request.state.person = await run_in_threadpool(whoever, request)
+    found: Person | None = request.state.person
+    return found
+
+
+def _with_role(*roles: str) -> Callable[[Request], Awaitable[Person]]:
+    async def person(request: Request) -> Person:
+        found = await _person(request)
         if found is None:
             raise HTTPException(401, "You are not signed in any more. Open your invitation link again.")
         if found.role not in roles:
@@ -84,23 +94,38 @@ class _Rates:
         return count > self._most[method]
 
 
-def protect(app: FastAPI) -> None:
-    """The same for every route: size, origin and rate of writes; headers; errors as one sentence each."""
-    rates = _Rates(app.state.site.limits)
-    prefix = app.root_path
+class _Guard:
+    """Before and after every route: size, origin and rate of writes, and headers. Plain ASGI, since what Starlette
+    makes of a function takes as long as a route."""
 
-    @app.middleware("http")
-    async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    def __init__(self, app: ASGIApp, site: Site, prefix: str) -> None:
+        self.app, self.rates = app, _Rates(site.limits)
+        self.public = f"{prefix}/static/", f"{prefix}/clips/"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request = Request(scope, receive)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if not request.url.path.startswith(self.public):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
         try:
-            refused = await _refused(request, rates)
+            refused = await _refused(request, self.rates)
         except Unavailable:
             refused = _later()
-        response = refused or await call_next(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        if not request.url.path.startswith((f"{prefix}/static/", f"{prefix}/clips/")):
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
+        await (refused or self.app)(scope, receive, with_headers)
+
+
+def protect(app: FastAPI) -> None:
+    """The same for every route, and errors as one sentence each."""
+    app.add_middleware(_Guard, site=app.state.site, prefix=app.root_path)
 
     @app.exception_handler(RequestValidationError)
     async def senseless(request: Request, error: Exception) -> Response:
@@ -146,7 +171,7 @@ async def _refused(request: Request, rates: _Rates) -> Response | None:
     origin = request.headers.get("origin")
     if origin and not bearer and origin != _origin(site, request):
         return _sentence(403, f"This came from {origin}. Open the page of the study itself.")
-    person = await run_in_threadpool(whoever, request)
+    person = await _person(request)
     who = f"person {person.id}" if person else f"address {request.client.host if request.client else ''}"
     if rates.too_many(who, method):
         return _sentence(429, "That was too much in one minute. It is sent again by itself.", retry=20)

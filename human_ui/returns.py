@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, select, update
@@ -27,7 +28,13 @@ def expire(connection: Connection, now: float) -> None:
 
 
 def unshown(store: Store, person: str, lease: str, reason: str, now: float) -> None:
-    """This lease could not be shown, and why, which the owner reads; what is not open, or not theirs, stays."""
+    """`unshowing`, done."""
+    store.write(unshowing(person, lease, reason, now))
+
+
+def unshowing(person: str, lease: str, reason: str, now: float) -> Callable[[Connection], None]:
+    """For `Store.write`: this lease could not be shown, and why, which the owner reads; what is not open, or not
+    theirs, stays."""
 
     def work(connection: Connection) -> None:
         mine = and_(LEASE.c.id == lease, LEASE.c.person == person, LEASE.c.state == "open")
@@ -39,7 +46,7 @@ def unshown(store: Store, person: str, lease: str, reason: str, now: float) -> N
         connection.execute(delete(TROUBLE).where(TROUBLE.c.query == row.query, TROUBLE.c.person == person))
         connection.execute(insert(TROUBLE).values(query=row.query, person=person, reason=reason, at=now))
 
-    store.write(work)
+    return work
 
 
 def _end(connection: Connection, which: Any, state: str) -> None:

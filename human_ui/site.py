@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,14 @@ class Site:
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _read: tuple[float, Study] | None = None
+    _about: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def about(self, clip: str) -> dict[str, Any]:
+        """What is known of a clip, read once: the same hash is the same clip. Raises ClipError for one that is not
+        there."""
+        if clip not in self._about:
+            self._about[clip] = asdict(self.clips.info(clip))
+        return dict(self._about[clip])
 
     def study(self) -> Study:
         """As the file is now: an edited study is a new version from the next lease on. While the edit makes no sense
