@@ -28,14 +28,14 @@ def address(place: Path | str) -> URL:
 def connect(url: URL) -> Engine:
     """Makes the tables where there are none. Raises StoreError for a newer store, and what cannot be reached."""
     try:
-        engine = create_engine(url, pool_pre_ping=True, pool_size=20, connect_args={"connect_timeout": 10})
+        settings = {"connect_timeout": 10, "options": f"-c lock_timeout={WAIT}"}
+        engine = create_engine(url, pool_pre_ping=True, pool_size=20, connect_args=settings)
     except ModuleNotFoundError as error:
         raise StoreError(f"{url} needs psycopg: pip install 'rapport[postgres]'") from error
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         if connection.get_execution_options().get("write"):
-            connection.execute(text(f"SET LOCAL lock_timeout = '{WAIT}'"))
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
 
     try:

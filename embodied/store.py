@@ -283,7 +283,8 @@ class Store:
 
 # Built once: to build a statement takes longer than to run it.
 _OF_IDS = {t.name: select(t).where(t.c.id.in_(bindparam("ids", expanding=True))) for t in (QUERY, ANSWER)}
-_LAST = {t.name: select(func.coalesce(func.max(t.c.seq), 0)) for t in (QUERY, ANSWER, ERASED)}
+_SEQS = {QUERY.name: (QUERY.c.seq,), ANSWER.name: (ANSWER.c.seq, ERASED.c.seq)}
+_LAST = {name: select(*(select(func.max(seq)).scalar_subquery() for seq in seqs)) for name, seqs in _SEQS.items()}
 
 
 def _rows(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[Row[Any]]:
@@ -299,8 +300,7 @@ def _begins(column: Column[str], prefix: str) -> ColumnElement[bool]:
 
 def _last(connection: Connection, table: Table) -> int:
     """The greatest number ever given: what was erased keeps its number."""
-    last = int(connection.execute(_LAST[table.name]).scalar_one())
-    return max(last, int(connection.execute(_LAST[ERASED.name]).scalar_one())) if table is ANSWER else last
+    return max(int(seq or 0) for seq in connection.execute(_LAST[table.name]).one())
 
 
 def _cursor(connection: Connection, consumer: str, step: int) -> int | None:

@@ -217,22 +217,21 @@ def taking(
     noticed = _told(told)
 
     def work(connection: Connection) -> Taken:
-        row = connection.execute(statements.OF_LEASE, {"lease": lease, "who": person}).first()
+        row = connection.execute(statements.OF_LEASE, {"lease": lease, "who": person, "answer": answer}).first()
         if row is None:
             raise Gone("this question was not given to you, or was given back; load the page again")
         if isinstance(value, Survey):
             _check_survey(connection, value, row.version)
         meant = shown_as(value, json.loads(row.shown))
         given = Answer(answer, row.query, person, "person", meant, supersedes=supersedes)
-        known = connection.execute(statements.DETAIL_OF, {"answer": answer}).first()
-        if known is None and row.state == "answered" and supersedes != _standing(connection, row.query, person):
+        if row.late is None and row.state == "answered" and supersedes != _standing(connection, row.query, person):
             raise Twice(
                 "You answered this question already, perhaps in another tab; that answer stands. To change it, go back "
                 "to it with Undo."
             )
         (seq,) = put_answers(connection, name, [given])
-        if known is not None:
-            return Taken(seq, known.late)
+        if row.late is not None:
+            return Taken(seq, row.late)
         late = row.state not in statements.HELD
         if late:
             connection.execute(statements.TAKEN, {"queries": [row.query]})
