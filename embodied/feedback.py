@@ -202,6 +202,11 @@ def _collated(
     numbers = {name: n for n, name in enumerate(dict.fromkeys(a.annotator for a in log))}
     standing = [a for a in log if a.id not in superseded]
     groups: dict[tuple[bool, str, int], list[Row]] = {}
+    if len({asked[a.query].anchor is None for a in standing if not isinstance(a.value, Skip)}) > 1:
+        raise ValueError(
+            "the answers mix questions with an anchor, which ask what is more like it, and without, which ask what is "
+            "better; make one Feedback of each"
+        )
     for answer in standing:
         for row in rows(answer, asked[answer.query]):
             groups.setdefault((row.kind != "compare", row.kind, len(row.target)), []).append(row)
@@ -251,7 +256,7 @@ def _feedback(group: Sequence[Row], numbers: Mapping[str, int], encode: Encode) 
     return Feedback(
         encode([row.query for row in group]),
         torch.tensor([row.target for row in group], dtype=torch.float32),
-        torch.ones(len(group)),
+        torch.tensor([row.weight for row in group]),
         torch.tensor([numbers[row.answer.annotator] for row in group], dtype=torch.int64),
         torch.tensor([_same_start(row.query.segments) for row in group], dtype=torch.bool),
         group[0].kind,

@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
 from embodied.losses import Loss, plackett_luce
-from embodied.values import STRENGTH
-
-CLASSES = 7
-"""Of a rating, from 1 (bad) to 7 (very good), as people are asked."""
+from embodied.values import CLASSES, STRENGTH
 
 
 def choice(score: Tensor, target: Tensor) -> Tensor:
@@ -49,11 +46,11 @@ def ordinal(utility: Tensor, cuts: Tensor, level: Tensor) -> Tensor:
     shape = torch.broadcast_shapes(inner.shape[:-1], utility.shape)  # type: ignore[no-untyped-call]
     inner = inner.expand(*shape, -1)
     level = level.expand(inner.shape[:-1]).unsqueeze(-1)
-    below, above = (inner.gather(-1, level + side).squeeze(-1) - utility for side in (0, 1))
+    low, high = (inner.gather(-1, level + side).squeeze(-1) for side in (0, 1))
     # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b-a)), without a difference of nearly equal numbers
-    width = torch.where(torch.isfinite(below) & torch.isfinite(above), above - below, 1.0)
-    gap = torch.where(torch.isfinite(below) & torch.isfinite(above), torch.log(-torch.expm1(-width)), 0.0)
-    return -(_logsigmoid(above) + _logsigmoid(-below) + gap)
+    between = torch.isfinite(low) & torch.isfinite(high)
+    gap = torch.where(between, torch.log(-torch.expm1(-torch.where(between, high - low, 1.0))), 0.0)
+    return -(_logsigmoid(high - utility) + _logsigmoid(utility - low) + gap)
 
 
 def _logsigmoid(x: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ class Row:
     query: Query
     kind: str
     target: tuple[float, ...]
+    weight: float = 1.0  # an answer of many marks counts as one answer
 
 
 def rows(answer: Answer, query: Query) -> list[Row]:
@@ -66,7 +67,8 @@ def rows(answer: Answer, query: Query) -> list[Row]:
             return [part("rate", values)]
         case Marks(spans):
             (whole,) = query.segments
-            return [part("mark", (good,), (_cut(whole, start, stop),)) for start, stop, good in spans]
+            marks = [part("mark", (good,), (_cut(whole, start, stop),)) for start, stop, good in spans]
+            return [replace(mark, weight=1 / len(spans)) for mark in marks]
         case Stop(after):
             (whole,) = query.segments
             steps = [_cut(whole, t, t + 1) for t in range(len(whole))]

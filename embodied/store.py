@@ -256,7 +256,8 @@ class Store:
             while len(group) < GROUP and not self._jobs.empty():
                 group.append(self._jobs.get())
             running = None not in group
-            self._commit([job for job in group if job is not None])
+            # What nobody waits for any more before it was begun is not done.
+            self._commit([job for job in group if job is not None and job[1].set_running_or_notify_cancel()])
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         """One transaction; if it fails each job gets its own, so that one that cannot be done stops no other."""

@@ -27,7 +27,9 @@ from embodied.checks import MAX_STEPS, RecordError, check_name, check_text, chec
 
 STRENGTH = 2
 """The greatest grade of a graded comparison: 1 is better, 2 much better."""
-MAX_SPANS = 2_000
+CLASSES = 7
+"""Of a rating, as people are asked: from 1 (bad) to 7 (very good)."""
+MAX_SPANS = 200
 MAX_ITEMS = 50  # of a survey
 SIZES: Mapping[str, tuple[int, int | None]] = {
     "compare": (2, 2),

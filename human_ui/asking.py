@@ -219,11 +219,11 @@ def _told(site: Site, lent: desk.Lent) -> dict[str, Any]:
     study = lent.study
     clips = [site.about(sha) for sha in (*lent.clips, *([lent.anchor] if lent.anchor else []))]
     anchor = clips.pop() if lent.anchor else None
-    texts = clips[0]["media_type"] == TEXT
+    texts, asked = clips[0]["media_type"] == TEXT, study.asks(lent.kind, bool(lent.anchor))
     return {
         "lease": lent.lease,
         "kind": lent.kind,
-        "question": study.asks(lent.kind) if texts else lent.context or study.asks(lent.kind),
+        "question": asked if texts else lent.context or asked,
         "prompt": lent.context if texts else "",
         "until": lent.until,
         "clips": [{**clip, "steps": steps} for clip, steps in zip(clips, lent.steps, strict=True)],

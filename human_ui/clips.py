@@ -246,6 +246,17 @@ class Clips:
             raise ClipError(f"a text has {len(data)} bytes; give at most {MAX_BYTES:,}")
         return self._keep(Clip(hashlib.sha256(data).hexdigest(), TEXT, 0, 0.0, 0, 0, len(data)), data)
 
+    def copy(self, sha256: str, source: Clips) -> None:
+        """From another folder, which is believed only that it is a text. Raises ClipError as `get` and `put` do."""
+        data = source.get(sha256)
+        if source.info(sha256).media_type != TEXT:
+            self.put(data)
+            return
+        try:
+            self.put_text(data.decode())
+        except UnicodeDecodeError as error:
+            raise ClipError(f"text {sha256} is no UTF-8 ({error}); put back a copy") from error
+
     def _keep(self, clip: Clip, data: bytes) -> Clip:
         path = self._path(clip.sha256)
         try:

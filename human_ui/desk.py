@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlalchemy import Connection, insert, select, update
 
-from embodied.checks import MAX_TEXT
+from embodied.checks import MAX_TEXT, whole
 from embodied.database import ANSWER, QUERY, StoreError, answer_from
-from embodied.records import Answer, Query, RecordError, Survey, Value, value_to_json
+from embodied.records import Answer, Query, Rate, RecordError, Survey, Value, value_to_json
 from embodied.store import Store, put_answers
-from embodied.values import shown_as
+from embodied.values import CLASSES, shown_as
 from human_ui import statements
 from human_ui.people import secret
 from human_ui.returns import expire
@@ -222,6 +222,9 @@ def taking(
             raise Gone("this question was not given to you, or was given back; load the page again")
         if isinstance(value, Survey):
             _check_survey(connection, value, row.version)
+        if isinstance(value, Rate):
+            for rating in value.values:
+                whole("a rating", int(rating) if rating.is_integer() else rating, 1, CLASSES)
         meant = shown_as(value, json.loads(row.shown))
         given = Answer(answer, row.query, person, "person", meant, supersedes=supersedes)
         if row.late is None and row.state == "answered" and supersedes != _standing(connection, row.query, person):

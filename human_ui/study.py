@@ -139,9 +139,11 @@ class Study:
         """A name for exactly these terms: answers say under which they were given."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
-    def asks(self, kind: str) -> str:
+    def asks(self, kind: str, anchor: bool = False) -> str:
         """The sentence above queries of this kind."""
-        return QUESTIONS.get(kind, self.question) if self.question == Study.question else self.question
+        if self.question != Study.question:
+            return self.question
+        return "Which is more like the one above?" if anchor else QUESTIONS.get(kind, self.question)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)

@@ -12,6 +12,7 @@ from embodied.checks import RecordError
 from embodied.episodes import cut
 from embodied.records import Query
 from embodied.texts import text_episode
+from embodied.values import KINDS, SIZES
 from human_ui import desk
 from human_ui.site import Site
 from human_ui.study import StudyError
@@ -24,6 +25,13 @@ class Texts:
     prompt: str
     answers: tuple[str, ...]
     kind: str = "compare"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.kind in ("mark", "stop"):
+            raise RecordError(f"texts cannot be asked about in kind {self.kind!r}; use compare, or one without a clock")
+        least, most = SIZES[self.kind]
+        if not least <= len(self.answers) <= (most or 8):
+            raise RecordError(f"{len(self.answers)} answers in kind {self.kind!r}; give {least} to {most or 8}")
 
     @property
     def id(self) -> str:
@@ -49,7 +57,7 @@ def offer(site: Site, texts: Sequence[Texts], *, priority: float = 0.0) -> list[
 def read(path: Path) -> Iterator[Texts]:
     """JSON lines, {"prompt": ..., "answers": [..., ...]}, and "kind" if wanted. Raises StudyError that names a line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} cannot be read ({error}); give JSON lines") from error
     for number, line in enumerate(lines, 1):

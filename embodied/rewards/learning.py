@@ -162,7 +162,9 @@ def refit(
     opt = torch.optim.Adam(groups, lr=model.rate)
     compare = pairs or ranking(model.score, model.loss, model.label_model)
     objectives = [
-        compare if part.kind == "compare" else ranking(model.score, model.likelihoods.loss(part.kind, part is parts[0]))
+        compare
+        if part.kind == "compare"
+        else ranking(model.score, model.likelihoods.loss(part.kind, part.kind == parts[0].kind))
         for part in parts
     ]
     labels, loss = model.label_model, math.nan

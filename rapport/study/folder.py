@@ -73,11 +73,9 @@ def _fill(made: Path, contents: Contents, folder: Path, episodes: Episodes) -> l
     missing, shown, taken = [], Clips(folder / CLIPS), Clips(made / CLIPS)
     for sha in dict.fromkeys(sha for one, _ in contents.questions for sha in one.clips):
         try:
-            data = shown.get(sha)
+            taken.copy(sha, shown)
         except ClipError as error:
             missing.append(str(error))
-        else:
-            taken.put(data)
     return [f"{len(missing)} clips are left out; the first: {missing[0]}"] if missing else []
 
 
@@ -156,7 +154,7 @@ def bring(path: Path, contents: Contents, folder: Path) -> Callable[[], None]:
             theirs.save([ours.load(id)])
         kept = Clips(folder / CLIPS)
         for sha in shas:
-            kept.put(shown.get(sha))
+            kept.copy(sha, shown)
         if terms.is_file() and not (folder / TERMS).exists():
             files.write(folder / TERMS, terms.read_bytes())
 

@@ -21,7 +21,7 @@ COLUMNS = {
     "stands": "false where the same person revised it later",
     "query": "the question's id",
     "kind": "what was asked: compare, rank, rate, ...",
-    "question": "the sentence that stood above the clips; empty where that is not known",
+    "question": "the question's own sentence (of texts: their prompt), or else the study's; empty where not known",
     "study": "its name; empty for an answer that was not given in a study",
     "version": "the hash of the study's terms at that time",
     "annotator": "who answered: a pseudonym, unless names were asked for",

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Array, Query, Stop
+from embodied.store import Store
 from human_ui import desk
 from human_ui.clips import encode
 from human_ui.overview import standing
@@ -34,6 +35,11 @@ ASKED = "Stopped here. Which goes on best?"
 def fix_id(run: str, answer: str) -> str:
     """Of the choice that follows upon this answer."""
     return f"{run}:fix-{hashlib.sha256(answer.encode()).hexdigest()[:24]}"
+
+
+def withdraw(store: Store, run: str) -> None:
+    """Choices that nobody has made yet are asked of nobody any more."""
+    desk.withdraw(store, [query.id for query in store.queries(prefix=f"{run}:fix-")])
 
 
 def follow(site: Site, run: str, actor: Actor, world: World) -> list[Query]:
@@ -68,9 +74,10 @@ def _offer(
         clips.append(site.clips.put(encode(frames(world, env, t, start, stop), fps=fps)).sha256)
         attempts = []
         for j in range(ATTEMPTS):
-            obs, act, shown = attempt(world, Walk(world, env, t, start), actor, stop - start, rng)
-            episode = Episode(f"{id.replace(':', '-')}-{j}", obs, world.encode(act))
-            attempts.append(episode)
+            with Walk(world, env, t, start) as walk:
+                obs, act, shown = attempt(world, walk, actor, stop - start, rng)
+            name = f"{id.replace(':', '-')}-{j}"
+            attempts.append(Episode(name, obs, world.encode(act), terminated=walk.terminated))
             clips.append(site.clips.put(encode(shown, fps=fps)).sha256)
     site.store.episodes.save(attempts)
     was = cut(site.store.episodes.load(episode_id(run, t.number)), start, stop)

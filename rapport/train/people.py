@@ -16,7 +16,7 @@ import torch
 from sqlalchemy import select
 
 from embodied.annotators import TRUST, reliabilities
-from embodied.feedback import Feedback
+from embodied.feedback import Feedback, Segments
 from embodied.label_models import EM, LabelModel, as_given
 from embodied.loop import Ask, Learn
 from embodied.records import KINDS, Answer, Grade, Query, Skip, value_from_json
@@ -119,8 +119,11 @@ def asker(site: Site, run: str, want: int, actor: Actor, world: World) -> Ask:
     return ask
 
 
-def learner(model: Any, store: Store) -> Learn:
+def learner(model: Any, store: Store, usual: Callable[[], Segments]) -> Learn:
     """Refits the reward, and tells which share of the new decided answers it had foretold.
+
+    usual(): clips of what the agent does, for the reward to be normalised on before it learns its first answer; those
+    that somebody happened to answer first would be too few.
 
     Where several people have answered, each is believed as far as gold questions, their agreement, and the reward say
     (`EM`); what one person alone says is taken as given.
@@ -129,6 +132,9 @@ def learner(model: Any, store: Store) -> Learn:
     def learn(
         data: Feedback | Sequence[Feedback], answers: Sequence[Answer], before: int, rng: np.random.Generator
     ) -> dict[str, float]:
+        network = getattr(model, "model", model)  # within `SemiSupervised`
+        if getattr(network, "anchors", ()) is None:
+            network.prepare(usual())
         told = foretold(model, [data] if isinstance(data, Feedback) else data, answers, before)
         people = list(dict.fromkeys(answer.annotator for answer in answers))  # numbered as Feedback does
         with labelled(model, EM(known(store, people, answers[-1].seq)) if len(people) > 1 else as_given):

@@ -48,6 +48,7 @@ class Walk:
                 "your actor reset with a seed, and tell it in its trajectories"
             )
         self.world, self.t, self.env = world, t, env or world.make()
+        self.own, self.terminated = env is None, False
         self.obs = self._seen(self.env.reset(seed=t.seed)[0])
         for k in range(start):
             self.check(k)
@@ -65,8 +66,15 @@ class Walk:
     def step(self, act: Array) -> bool:
         """Whether that was the end."""
         obs, _, terminated, truncated, _ = self.env.step(act)
-        self.obs = self._seen(obs)
+        self.obs, self.terminated = self._seen(obs), bool(terminated)
         return bool(terminated or truncated)
+
+    def __enter__(self) -> Walk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.own:
+            self.env.close()
 
     def picture(self) -> Array:
         """What there is to see now, uint8 [H,W,3]."""

@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embodied.checkpoint import Stateful
 from embodied.episodes import Episodes
+from embodied.feedback import Segments
 from embodied.loop import Ask, Learn, Round, Rounds
 from embodied.store import Store
 from rapport.train import people
-from rapport.train.corrections import follow
+from rapport.train.corrections import follow, withdraw
 from rapport.train.learner import Actor
 from rapport.train.pace import Pace
 from rapport.train.people import Asking
-from rapport.train.questions import simulated
+from rapport.train.questions import groups, segments, simulated
 from rapport.train.settings import Settings
 from rapport.train.spaces import World
+
+USUAL = 50  # pairs of clips that a reward is normalised on
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +72,7 @@ def from_people(
     world: World,
     model: Any,
     rounds: Sequence[Round],
+    clip: int,
     says: Callable[[str], object],
 ) -> Iterator[Source]:
     """People, who answer when they like; what is asked and said is in the study."""
@@ -88,9 +94,18 @@ def from_people(
                 f"{still.unanswered} of the questions asked have no answer."
             ]
 
+        def usual() -> Segments:
+            seen = actor.trajectories()
+            return segments(seen, world, groups(seen, USUAL, 2, clip, np.random.default_rng(0)))
+
         def corrected(index: int) -> Round | None:
-            follow(site, run, actor, world)
-            return pace.next(index)
+            """Once the run comes to its end, nobody is asked to choose what it would not read."""
+            upcoming = pace.next(index)
+            if upcoming is None or pace.turns[-1] == "end":
+                withdraw(site.store, run)
+            else:
+                follow(site, run, actor, world)
+            return upcoming
 
         yield Source(
             store,
@@ -99,7 +114,7 @@ def from_people(
             pace.steps,
             run,
             asking.kind,
-            people.learner(model, store),
+            people.learner(model, store, usual),
             {"pace": pace},
             lambda index: watch.look(pace.open(index).unanswered),
             warnings,

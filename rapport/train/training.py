@@ -104,7 +104,7 @@ def train(
             return _run(settings, folder, place, acts, model, source, told, doing, says)
     run, want = ask.named(folder), kept(folder, "want", study.load(ask.study / TERMS).want)
     config["asked"] = {"study": str(ask.study.resolve()), "run": run, "want": want, "kind": ask.kind}
-    people = from_people(ask, run, want, config, acts, place, model, rounds, says)
+    people = from_people(ask, run, want, config, acts, place, model, rounds, settings.clip, says)
     with run_folder(folder, config), people as source:
         return _run(settings, folder, place, acts, model, source, told, doing, says)
 

@@ -12,7 +12,7 @@ from embodied.feedback import by_kind
 from embodied.likelihoods import CLASSES, Likelihoods, choice, ordinal, stopped, verdict
 from embodied.losses import plackett_luce
 from embodied.rational import GRADES, RATINGS, rational
-from embodied.records import Query, Segment, Written
+from embodied.records import Answer, Compare, Marks, Query, Segment, Written
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.teachers import answer
 
@@ -120,7 +120,7 @@ def test_choices_and_stops_are_the_softmax_written_out(scores):
         assert got == pytest.approx(list(p), abs=1e-12)
 
 
-@given(st.floats(-50, 50), st.lists(st.floats(0.01, 5), min_size=2, max_size=6))
+@given(st.floats(-50, 50) | st.sampled_from([-1e9, 1e9]), st.lists(st.floats(0.01, 5), min_size=2, max_size=6))
 def test_levels_have_the_probabilities_of_the_logistic_between_thresholds(u, gaps):
     cuts = torch.tensor(gaps, dtype=torch.float64).cumsum(0) - 3
     level = torch.arange(len(gaps) + 1)
@@ -195,3 +195,29 @@ def test_ratings_off_the_scale_and_kinds_without_a_likelihood_are_named():
         likelihoods.loss("rate", True)(torch.zeros(1, 1, 2), torch.tensor([[0.5, 9]]))
     with pytest.raises(ValueError, match="there is no likelihood of kind 'write'; use one of choose, grade, mark"):
         likelihoods.loss("write", True)
+
+
+def test_one_kind_of_several_sizes_has_one_rationality():
+    asked = [*queries("choose", 30, 3, seed=1), *queries("choose", 31, 4, seed=2)]
+    asked = [Query(f"{q.id}-{i}", q.segments, q.kind) for i, q in enumerate(asked)]
+    parts, _ = by_kind([answer(rational(reward, seed=0), q, "ann") for q in asked], asked)
+    assert [part.target.shape[1] for part in parts] == [3, 4]
+    model = Linear()
+    model.fit(parts, np.random.default_rng(0))
+    assert model.likelihoods.log_beta["choose"].item() == 0
+
+
+def test_many_marks_count_as_one_answer():
+    (asked,) = queries("mark", 1, 1)
+    spans = tuple((t, t + 1, True) for t in range(8))
+    (part,), _ = by_kind([Answer("a", asked.id, "ann", "person", Marks(spans))], [asked])
+    assert part.weight.sum().item() == pytest.approx(1) and len(part) == 8
+
+
+def test_what_is_more_like_an_anchor_is_not_mixed_with_what_is_better():
+    plain, other = queries("compare", 2)
+    near = Query("near", other.segments, anchor=other.segments[0])
+    said = [Answer(q.id, q.id, "ann", "person", Compare(1.0)) for q in (plain, near)]
+    assert len(by_kind(said[1:], [near])[0]) == 1
+    with pytest.raises(ValueError, match="the answers mix questions with an anchor"):
+        by_kind(said, [plain, near])

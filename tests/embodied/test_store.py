@@ -681,3 +681,18 @@ def test_a_store_held_by_another_program_says_so(tmp_path, monkeypatch):
         other.execute("ROLLBACK")
         other.close()
         assert store.add_answers([say("x")]) == [4]
+
+
+def test_work_that_nobody_waits_for_any_more_stops_no_other(store):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(connection):
+        begun.set()
+        go.wait(5)
+
+    first = store.submit(slow)
+    begun.wait(5)
+    waiting, last = store.submit(lambda connection: "never"), store.submit(lambda connection: "done")
+    assert waiting.cancel() and not first.cancel(), "what is begun is finished"
+    go.set()
+    assert last.result(5) == "done" and first.result(5) is None

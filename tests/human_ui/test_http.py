@@ -250,3 +250,18 @@ def test_a_survey_answers_what_the_study_asks(site, ann):
     assert refused.status_code == 422 and "nothing called 'hill'" in refused.json()["detail"]
     body["value"]["survey"]["items"] = {"cave": [True, None]}
     assert ann.put("/api/answers/a", json=body).status_code == 200
+
+
+def test_ratings_are_of_the_scale_that_people_see(site, ann):
+    ask(site, 1, "rate", 1)
+    (lent,) = ann.post("/api/leases", json={"n": 1}).json()
+    for wrong in (0, 8, 1e300, 2.5):
+        told = ann.put("/api/answers/a", json={"lease": lent["lease"], "value": {"rate": [wrong]}})
+        assert told.status_code == 422 and "give a whole number, 1 to 7" in told.json()["detail"]
+    assert ann.put("/api/answers/a", json={"lease": lent["lease"], "value": {"rate": [7]}}).status_code == 200
+
+
+def test_a_question_with_an_anchor_asks_what_is_more_like_it(site, ann):
+    ask(site, 1, anchor=True)
+    (lent,) = ann.post("/api/leases", json={"n": 1}).json()
+    assert lent["question"] == "Which is more like the one above?"

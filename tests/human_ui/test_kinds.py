@@ -192,3 +192,83 @@ def test_two_answers_of_a_language_model(page, served):
     saved(page, 1)
     (answer,) = served.site.store.answers()
     assert answer.value == Compare(1.0 if left.startswith("Blue") else 0.0)
+
+
+def test_what_was_begun_is_kept_through_an_undo_and_a_new_key(page, served):
+    page.wait_for_selector("#question")
+    (served.site.folder / TERMS).write_text(SURVEY)
+    page.reload()
+    ask(served.site, 1, prefix="first")
+    wait_for_question(page)
+    page.keyboard.press("1")
+    ask(served.site, 1, "survey")
+    page.wait_for_selector("#why")
+    page.get_by_label("Why?").fill("long and reasoned")
+    page.get_by_role("group", name="Which was faster?").get_by_label("Left").check()
+    page.locator("#help").click()
+    page.get_by_label("Key for: Confirm, now Enter").click()
+    page.keyboard.press("KeyC")
+    page.get_by_role("button", name="Close").click()
+    assert page.get_by_label("Why?").input_value() == "long and reasoned"
+    assert page.locator("[data-action=confirm] kbd").inner_text() == "C"
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("z")
+    wait_for_question(page)
+    assert page.locator("[aria-pressed=true]").inner_text().startswith("Left better")
+    page.keyboard.press("2")
+    page.wait_for_selector("#why")
+    assert page.get_by_label("Why?").input_value() == "long and reasoned"
+    assert page.get_by_role("group", name="Which was faster?").get_by_label("Left").is_checked()
+
+
+def test_ratings_by_digits_and_enter(page, served):
+    ask(served.site, 1, "rate", 2)
+    wait_for_question(page)
+    page.keyboard.press("6")
+    page.keyboard.press("2")
+    page.get_by_role("radio").nth(5).focus()
+    page.keyboard.press("7")
+    page.keyboard.press("Enter")
+    saved(page, 1)
+    (answer,) = served.site.store.answers()
+    assert [answer.value.values[k] for k in shown(served.site, answer.query)] == [7.0, 2.0]
+
+
+def test_undo_during_a_break_and_a_mark_that_is_still_held(page, served):
+    problems = []
+    page.on("pageerror", lambda error: problems.append(error))
+    ask(served.site, 2, "mark", 1)
+    wait_for_question(page)
+    page.keyboard.press("Space")
+    seek(page, 5)
+    page.keyboard.down("g")
+    page.keyboard.press("Enter")
+    page.keyboard.up("g")
+    saved(page, 1)
+    assert served.site.store.answers()[0].value == Marks(((5, 6, True),))
+    wait_for_question(page)
+    page.keyboard.press("p")
+    page.get_by_role("button", name="Go on").wait_for()
+    page.keyboard.press("z")
+    wait_for_question(page)
+    page.keyboard.press("Delete")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#saved').textContent === 'Saved'")
+    assert served.site.store.answers()[-1].value == Marks(()) and not problems
+
+
+def test_texts_scroll_together_on_the_next_question_too(page, served):
+    long = "\n".join(f"Line {i}." for i in range(300))
+    offer(served.site, [Texts(p, (f"{p} one {long}", f"{p} two {long}")) for p in ("a", "b")])
+    wait_for_question(page)
+    page.get_by_label("Scroll together").check()
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("1")
+    saved(page, 1)
+    page.locator("#stage .text").first.evaluate("(e) => (e.scrollTop = e.scrollHeight)")
+    page.wait_for_function("() => [...document.querySelectorAll('#stage .text')].every((e) => e.scrollTop > 100)")
+    page.keyboard.press("d")
+    assert sorted(page.locator("#stage mark").all_inner_texts()) == ["one", "two"]
+    page.locator("#prompt summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#prompt-text").is_hidden() and len(served.site.store.answers()) == 1

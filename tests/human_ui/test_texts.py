@@ -41,3 +41,17 @@ def test_files_of_texts(tmp_path):
             list(read(path))
     with pytest.raises(StudyError, match="cannot be read"):
         list(read(tmp_path / "none.jsonl"))
+
+
+def test_texts_with_other_ends_of_lines_and_kinds_that_need_a_clock(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    line = json.dumps({"prompt": "p", "answers": ["one\u2028two", "x\u0085y"]}, ensure_ascii=False)
+    path.write_text(line, encoding="utf-8")
+    assert list(read(path)) == [Texts("p", ("one\u2028two", "x\u0085y"))]
+    for given, sentence in [
+        ({"prompt": "p", "answers": ["a"], "kind": "stop"}, "line 1: texts cannot be asked about in kind 'stop'"),
+        ({"prompt": "p", "answers": ["a"]}, "line 1: 1 answers in kind 'compare'; give 2 to 2"),
+    ]:
+        path.write_text(json.dumps(given))
+        with pytest.raises(StudyError, match=sentence):
+            list(read(path))

@@ -35,10 +35,11 @@ function tell(sentence) {
 
 // ---- showing
 
-function show(query, supersedes = "", value = null) {
+function show(query, supersedes = "", value = query.draft ?? null) {
   const { clips, anchor } = query;
   const texts = clips[0].text !== undefined;
-  const named = { compare: SIDES, grade: SIDES, survey: SIDES }[query.kind] ?? (clips.length > 1 ? ORDINAL : [""]);
+  const sides = clips.length === 2 && ["compare", "grade", "survey", "rate"].includes(query.kind);
+  const named = sides ? SIDES : clips.length > 1 ? ORDINAL : [""];
   $("question").textContent = query.question;
   $("prompt").hidden = !query.prompt;
   $("prompt-text").textContent = query.prompt;
@@ -49,6 +50,7 @@ function show(query, supersedes = "", value = null) {
   if (anchor) $("anchor").replaceChildren(figure(anchor, "Compare with this", null));
   $("clock").hidden = texts;
   $("reading").hidden = !texts || clips.length !== 2;
+  if (texts) link(clips.map((clip) => clip.element), $("linked").checked);
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   now = { query, supersedes, since: performance.now(), note: "", hidden: 0, player: null, kind: null };
   now.player = texts ? new Reading(clips) : new Player(anchor ? [...clips, anchor] : clips, clock);
@@ -90,6 +92,7 @@ function button(name, action, pressed, shifted = false, held = false) {
   element.dataset.action = action;
   if (pressed !== null) element.setAttribute("aria-pressed", String(pressed));
   element.append(name, " ", Object.assign(document.createElement("kbd"), { textContent: key }));
+  element.dataset.shifted = shifted ? "⇧" : "";
   if (held) {
     element.addEventListener("pointerdown", (event) => (element.setPointerCapture(event.pointerId), act(action, event)));
     for (const over of ["pointerup", "pointercancel"]) element.addEventListener(over, () => released(action));
@@ -187,8 +190,9 @@ async function undo() {
       return say(`Your last answer cannot be taken back now: ${error.message}`);
     }
   }
-  if (now) {
+  if (now?.query) {
     now.player.stop();
+    now.query.draft = now.kind.draft?.();
     if (now.supersedes) release(now.query);
     else queue.back(now.query);
   }
@@ -257,7 +261,7 @@ function act(action, event) {
     slower: () => player.faster(-1),
     faster: () => player.faster(1),
     usual: () => player.rate(1),
-    differ: () => query.clips.length === 2 && difference(query.clips.map((clip) => clip.element), query.clips.map((clip) => clip.text)),
+    differ: () => query.clips.length === 2 && say(difference(query.clips.map((clip) => clip.element), query.clips.map((clip) => clip.text))),
     note,
     rest: () => rest("What you held went back. Come back whenever you like."),
     skip: () => settings.skips === "true" && answer({ skip: "" }),
@@ -272,7 +276,13 @@ const released = (action) => now?.kind?.released?.[action]?.();
 
 // ---- the page
 
-const help = keys.dialog($("keys"), () => now?.query && choices(null));
+// What was chosen or written so far stays.
+function relabel() {
+  for (const one of document.querySelectorAll("#answers [data-action]"))
+    one.querySelector("kbd").textContent = one.dataset.shifted + keys.label(keys.keymap()[one.dataset.action]);
+}
+
+const help = keys.dialog($("keys"), relabel);
 keys.listen(act, released);
 $("help").addEventListener("click", help);
 for (const id of ["play", "again", "slower", "faster", "differ", "undo", "note", "rest"]) {

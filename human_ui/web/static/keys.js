@@ -59,9 +59,10 @@ export function listen(act, released) {
     // Held down on a button, Enter would press it again and again.
     if (event.repeat && event.code === "Enter" && event.target.closest("button")) return event.preventDefault();
     if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !switchedOn()) return;
-    if (event.target.closest("input, textarea, select, dialog[open]")) return;
+    if (event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select, dialog[open]")) return;
     if (event.key === "?") return act("help", event);
-    if ((event.code === "Space" || event.code === "Enter") && event.target.closest("button")) return;
+    if ((event.code === "Space" || event.code === "Enter") && event.target.closest("button, summary")) return;
+    if ((event.code === "Space" || event.code.startsWith("Arrow")) && event.target.closest("input")) return;
     const code = event.code === "Backspace" ? keymap().undo : event.code;
     const action = actionOf(code);
     if (action && act(action, event)) event.preventDefault();

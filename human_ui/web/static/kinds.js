@@ -1,6 +1,7 @@
 // One function for each kind of question: what stands below the clips, what keys do there, and which answer comes of it.
 // page: {query, player, ties, stage, button(name, action, pressed), answer(value, told), say(sentence)}; value: what was
-// said before, when an answer is changed. Each returns {elements, acts}, and if need be released and clock.
+// said before, when an answer is changed. Each returns {elements, acts}, and if need be released, clock, and draft(), what
+// was said so far.
 
 export const SIDES = ["Left", "Right"];
 export const ORDINAL = ["First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth"];
@@ -94,7 +95,7 @@ function rank(page, value) {
   }
   draw();
   const buttons = all.map((i) => page.button(ORDINAL[i], PLACES[i], false));
-  return { elements: [said, ...buttons, page.button("Confirm", "confirm", false)], acts: { confirm, ...picks(page.query, pick) } };
+  return { elements: [said, ...buttons, page.button("Confirm", "confirm", false)], acts: { confirm, ...picks(page.query, pick) }, draft: () => ({ rank: order }) };
 }
 
 function rate(page, value) {
@@ -106,8 +107,17 @@ function rate(page, value) {
     if (values.includes(undefined)) return page.say("Every clip needs a number.");
     page.answer({ rate: values });
   }
+  // A number is for the clip whose scale has the focus, or else for the first that has none.
+  const number = (n) => {
+    const field = fields.find((one) => one.contains(document.activeElement)) ?? fields.find((one) => !one.querySelector(":checked")) ?? fields[0];
+    field.querySelectorAll("input")[n].checked = true;
+  };
   const said = element("p", { id: "picked", className: "quiet", textContent: "1 is bad, 7 is very good." });
-  return { elements: [said, ...fields, page.button("Confirm", "confirm", false)], acts: { confirm } };
+  return {
+    elements: [said, ...fields, page.button("Confirm", "confirm", false)],
+    acts: { confirm, ...Object.fromEntries(PLACES.slice(0, 7).map((name, n) => [name, () => number(n)])) },
+    draft: () => ({ rate: fields.map((_, i) => chosen(`rate${i}`)) }),
+  };
 }
 
 // A step of the segment for a frame of its clip: they may be of different numbers.
@@ -173,8 +183,12 @@ function mark(page, value) {
       from: () => edge("from"),
       to: () => edge("to"),
       remove: () => ((spans = spans.slice(0, -1)), draw()),
-      confirm: () => page.answer({ mark: [...spans].sort((a, b) => a[0] - b[0]) }),
+      confirm: () => {
+        for (const good of [true, false]) release(good); // what is still held counts
+        page.answer({ mark: [...spans].sort((a, b) => a[0] - b[0]) });
+      },
     },
+    draft: () => ({ mark: spans }),
     clock: (frame) => (head.style.left = `${(100 * frame) / page.query.clips[0].frames}%`),
     released: { good: () => release(true), bad: () => release(false) },
   };
@@ -205,19 +219,19 @@ function survey(page, value) {
   });
   const overall = options("Over all, which is better?", "overall", page.ties ? which : which.filter(([, v]) => v !== 0.5), before?.first);
   const why = element("textarea", { id: "why", rows: 3, maxLength: 10000, value: before?.why ?? "" });
+  function draft() {
+    const each = page.query.survey.map(({ name, of }) => [name, of === "both" ? chosen(`item-${name}`) : SIDES.map((_, i) => chosen(`item-${name}-${i}`))]);
+    return { survey: { first: chosen("overall"), items: Object.fromEntries(each), why: why.value } };
+  }
   function confirm() {
-    const items = {};
-    for (const { name, of } of page.query.survey) {
-      const said = of === "both" ? chosen(`item-${name}`) : SIDES.map((_, i) => chosen(`item-${name}-${i}`));
-      if (said === undefined || (Array.isArray(said) && said.includes(undefined))) return page.say("There is a question without an answer.");
-      items[name] = said;
-    }
-    const first = chosen("overall");
+    const { first, items } = draft().survey;
+    if (Object.values(items).some((said) => said === undefined || (Array.isArray(said) && said.includes(undefined))))
+      return page.say("There is a question without an answer.");
     if (first === undefined) return page.say("Say which is better over all.");
     page.answer({ survey: { first, items, why: why.value.trim() } });
   }
   const reason = element("label", { className: "why" }, "Why?", why);
-  return { elements: [element("div", { className: "survey" }, ...fields, overall, reason), page.button("Confirm", "confirm", false)], acts: { confirm } };
+  return { elements: [element("div", { className: "survey" }, ...fields, overall, reason), page.button("Confirm", "confirm", false)], acts: { confirm }, draft };
 }
 
 function write(page, value) {
@@ -231,7 +245,7 @@ function write(page, value) {
     page.answer({ write: words.value.trim() });
   }
   const label = element("label", { className: "why" }, "What would you say about it?", words);
-  return { elements: [label, page.button("Confirm", "confirm", false)], acts: { confirm } };
+  return { elements: [label, page.button("Confirm", "confirm", false)], acts: { confirm }, draft: () => ({ write: words.value }) };
 }
 
 export const KINDS = { compare, grade, rank, choose, rate, mark, stop, survey, write };

@@ -304,7 +304,7 @@ def test_an_annotator_who_errs_does_not_spoil_the_reward(study):
     queries, answers = site.store.queries(prefix="q"), site.store.answers(prefix="q")
     data, _ = feedback(answers, queries)
     model = RewardEnsemble(1, 1, seed=0, steps=200)
-    metrics = learner(model, site.store)(data, answers, 0, np.random.default_rng(0))
+    metrics = learner(model, site.store, lambda: data.segments)(data, answers, 0, np.random.default_rng(0))
     liked = model.utilities(data.segments).mean(0).diff()[:, 0] > 0
     assert set(metrics) >= {"loss", "agreement"} and float(liked.float().mean()) > 0.95
     site.store.close()

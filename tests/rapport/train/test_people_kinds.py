@@ -67,6 +67,9 @@ def test_who_stops_a_clip_chooses_among_fresh_ways_on(study, tmp_path):
     lengths = [len(list(decode(site.clips.path(sha)))) for sha in clips]
     assert lengths == [len(s) for s in query.segments]
     assert len(stops) < found.result["budget"]["answered"] <= len(stops) + len(chosen), "the last may come too late"
+    with site.store.read() as connection:
+        open_ = "select count(*) from offer where not withdrawn and taken < want"
+        assert connection.exec_driver_sql(open_).scalar_one() == 0, "nobody is asked what is not read any more"
     site.store.close()
     train(settings(steps=144), tmp_path / "again", ask=Asking(study, run="run", kind="stop"), kwargs=SMALL)
     assert files(tmp_path / "run") == files(tmp_path / "again"), "played again from its logs, bit for bit"
