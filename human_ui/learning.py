@@ -38,7 +38,7 @@ class Told(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     run: _Name
-    step: Annotated[int, Field(ge=0, lt=2**63)]
+    step: Annotated[int, Field(ge=0, le=10**12)]
     row: Annotated[dict[_Name, Annotated[float, Field(allow_inf_nan=False)] | None], Field(max_length=MOST)]
 
 
