@@ -126,11 +126,12 @@ def test_two_processes_each_killed_once(tmp_path):
     site.store.close()
     stored, given = {a.id: a.seq for a in answers}, {id: seq for one in crowd for id, seq in one.given.items()}
     assert given.items() <= stored.items() and len(stored) - len(given) <= 2, "at most one each was on its way"
-    liked = 0
+    clear = []
     for answer in answers:
         near = [np.abs(part.obs[:, 0]).mean() for part in queries[answer.query].segments]
-        liked += (near[0] < near[1]) == (answer.value.first == 1.0)
-    assert liked >= 0.9 * len(answers), "what they saw is what happened"
+        if abs(near[0] - near[1]) > 0.15:  # some pixels
+            clear.append((near[0] < near[1]) == (answer.value.first == 1.0))
+    assert np.mean(clear) >= 0.9 and len(clear) > len(answers) / 3, "what they saw is what happened"
     replay = training(study, tmp_path / "again", "--run", "run")
     _, told = replay.communicate(timeout=600)
     assert replay.returncode == 0, told
