@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ def drawing(world: World) -> Iterator[gymnasium.Env[Any, Any] | None]:
     if world.frames:
         yield None
         return
-    _find_opengl()
+    _find_opengl(world)
     try:
         env = world.drawn()
     except Exception as error:  # of any kind: it is somebody else's code
@@ -142,15 +141,21 @@ def _coloured(obs: Array) -> Array:
     return np.repeat(obs, 3, -1) if obs.shape[-1] == 1 else obs[..., :3]
 
 
-def _find_opengl() -> None:
+def _find_opengl(world: World) -> None:
     """MuJoCo draws off-screen only where it is told by what, and a wrong guess ends the process."""
-    if "mujoco" in sys.modules and "MUJOCO_GL" not in os.environ:
-        from envs.arm_render import GL_INSTALL_LINE, gl
+    if "MUJOCO_GL" in os.environ or not _of_mujoco(world):
+        return
+    from envs.arm_render import GL_INSTALL_LINE, gl
 
-        backend = gl()
-        if backend is None:
-            raise SpaceError(
-                f"no off-screen OpenGL was found, and people would see nothing; install: {GL_INSTALL_LINE}"
-            )
-        os.environ["MUJOCO_GL"] = backend
-        os.environ.setdefault("LP_NUM_THREADS", "0")  # the rasteriser's own threads cost more than they bring
+    backend = gl()
+    if backend is None:
+        raise SpaceError(f"no off-screen OpenGL was found, and people would see nothing; install: {GL_INSTALL_LINE}")
+    os.environ["MUJOCO_GL"] = backend
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # the rasteriser's own threads cost more than they bring
+
+
+def _of_mujoco(world: World) -> bool:
+    env = world.make()
+    model = getattr(env.unwrapped, "model", None)
+    env.close()
+    return type(model).__module__.partition(".")[0] == "mujoco"

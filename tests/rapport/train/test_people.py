@@ -97,6 +97,15 @@ def test_what_is_drawn_is_what_happened():
     copies.close()
 
 
+def test_without_opengl_only_what_needs_it_is_refused(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr("envs.arm_render.gl", lambda: None)
+    with drawing(world(f"{WORLDS}:Drawn", {}, 12, 0)) as env:
+        assert env is not None
+    with pytest.raises(SpaceError, match="no off-screen OpenGL was found"), drawing(world("Reacher-v5", {}, 0, 0)):
+        pass
+
+
 def test_frames_that_are_observations_are_shown_as_they_are():
     place = world(f"{WORLDS}:Frames", {}, 12, 0)
     t = Trajectory(
