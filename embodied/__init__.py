@@ -35,7 +35,8 @@ _NAMES = {
     "policy": "Anchored Policy",
     "methods": "Method apo_zero bco cdpo cpl cpl_kl cpo dense_dpo dpo em_preference f_dpo ipo kto length_dpo nca orpo "
     "pro rankings robust_dpo simpo slic sppo sppo_hard",
-    "direct": "Implied MixedContexts",
+    "direct": "Direct MixedContexts",
+    "entangle": "Entanglement entanglement normalised",
     "rewards.ensemble": "RewardEnsemble",
     "rewards.semi": "SemiSupervised Unlabelled",
     "rewards.conv": "PixelEnsemble",

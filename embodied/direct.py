@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embodied.feedback import Feedback, Segments
-from embodied.fit import Objective, judged
+from embodied.fit import judged
 from embodied.methods import Method
 from embodied.policy import Anchored, Policy
 from embodied.scores import mean_log_prob
@@ -20,16 +20,53 @@ class MixedContexts(ValueError):
     """Segments from different starts, held against each other by a method for which all must begin in one state."""
 
 
-def direct(policy: Policy, method: Method, reference: Policy | None = None) -> Objective:
+def direct(policy: Policy, method: Method, reference: Policy | None = None) -> "Direct":
     """The method as an objective for `fit`; only the policy learns.
 
     Without a reference, a method that needs one takes a copy of the policy as it is now; whoever resumes a run gives
     it, since the policy has moved. Its log-probabilities are computed once for each row and kept, so it must not
-    change. The objective raises MixedContexts, and ValueError where the method fits no densities or unequal lengths.
+    change. Raises ValueError or TypeError for a policy that the method cannot be used on.
     """
-    scorer = Implied(policy, method, reference)
+    density = getattr(policy, "density", None)
+    if density is None:
+        raise TypeError(
+            f"{type(policy).__name__} does not say what its log_prob is; set density = True (continuous actions) "
+            "or False (probabilities)"
+        )
+    if density and method.densities == "no":
+        raise ValueError(
+            f"{method.name} needs 1 - p of an action, which the density of a continuous action does not have; take "
+            "a method with a log-ratio or a mean (dpo, ipo, kto, simpo), or discretise the actions"
+        )
+    if reference is policy:
+        raise ValueError("the reference is the policy itself and would learn with it; give copy.deepcopy(policy)")
+    if method.anchor and not isinstance(policy, Anchored):
+        raise TypeError(
+            f"{method.name} counts from the policy's KL to its reference, but {type(policy).__name__} has no "
+            "kl(reference, segments) -> [B,K,T]; add it, or take apo_zero"
+        )
+    return Direct(policy, method, (reference or copy.deepcopy(policy)) if method.reference else None)
 
-    def objective(feedback: Feedback) -> Tensor:
+
+class Direct:
+    """An objective that `direct` made. `losses` is the same as a function of log-probabilities, whoever they are of."""
+
+    def __init__(self, policy: Policy, method: Method, reference: Policy | None) -> None:
+        self.policy, self.method = policy, method
+        self._reference = None if reference is None else _Remembered(reference)
+
+    def __call__(self, feedback: Feedback) -> Tensor:
+        """[B]. Raises MixedContexts, and ValueError for sums of densities over unequal lengths."""
+        return self.losses(self.policy.log_prob(feedback.segments), feedback)
+
+    def score(self, segments: Segments) -> Tensor:
+        """What the method takes segments for, [B,K], differentiable: of DPO, the reward implied by the policy over
+        beta."""
+        return self._score(self.policy.log_prob(segments), segments)
+
+    def losses(self, logp: Tensor, feedback: Feedback) -> Tensor:
+        """The losses [B] if the policy's log-probabilities were `logp` [B,K,T]."""
+        method, segments = self.method, feedback.segments
         if method.same_context and not feedback.same_context.all():
             mixed = int((~feedback.same_context).sum())
             raise MixedContexts(
@@ -37,69 +74,29 @@ def direct(policy: Policy, method: Method, reference: Policy | None = None) -> O
                 "drops (the log-partition of each start) does not cancel; ask about segments from one start, take cpl, "
                 "or insist with replace(method, same_context=False)"
             )
-        logp, score = scorer.both(feedback.segments)
-        losses = judged(score, feedback, method.loss, method.label_model)
+        losses = judged(self._score(logp, segments), feedback, method.loss, method.label_model)
         if method.likelihood:
             best = feedback.target == feedback.target.amax(-1, keepdim=True)
-            mean = mean_log_prob(logp, logp, feedback.segments.mask)
+            mean = mean_log_prob(logp, logp, segments.mask)
             losses = losses - method.likelihood * (best * mean).sum(-1) / best.sum(-1)
         return losses
 
-    return objective
-
-
-class Implied:
-    """What the method takes segments for, [B,K], differentiable: of DPO, the reward implied by the policy, over beta.
-
-    Reference and errors as for `direct`.
-    """
-
-    def __init__(self, policy: Policy, method: Method, reference: Policy | None = None) -> None:
-        density = getattr(policy, "density", None)
-        if density is None:
-            raise TypeError(
-                f"{type(policy).__name__} does not say what its log_prob is; set density = True (continuous actions) "
-                "or False (probabilities)"
-            )
-        if density and method.densities == "no":
-            raise ValueError(
-                f"{method.name} needs 1 - p of an action, which the density of a continuous action does not have; take "
-                "a method with a log-ratio or a mean (dpo, ipo, kto, simpo), or discretise the actions"
-            )
-        if reference is policy:
-            raise ValueError("the reference is the policy itself and would learn with it; give copy.deepcopy(policy)")
-        if method.reference and reference is None:
-            reference = copy.deepcopy(policy)
-        if method.anchor and not isinstance(policy, Anchored):
-            raise TypeError(
-                f"{method.name} counts from the policy's KL to its reference, but {type(policy).__name__} has no "
-                "kl(reference, segments) -> [B,K,T]; add it, or take apo_zero"
-            )
-        self.policy, self.method = policy, method
-        self.reference = _Remembered(reference) if method.reference and reference is not None else None
-        self.equal = density and method.densities == "equal lengths"
-
-    def __call__(self, segments: Segments) -> Tensor:
-        return self.both(segments)[1]
-
-    def both(self, segments: Segments) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [B,K,T] of the policy, and scores [B,K]."""
+    def _score(self, logp: Tensor, segments: Segments) -> Tensor:
         steps = segments.mask.sum(-1)
-        if self.equal and (steps != steps[:, :1]).any():
+        if self.policy.density and self.method.densities == "equal lengths" and (steps != steps[:, :1]).any():
             row = int((steps != steps[:, :1]).any(-1).nonzero()[0])
             raise ValueError(
                 f"row {row} compares {steps[row].tolist()} steps, and {self.method.name} adds up log-densities, whose "
                 "unit then decides with the length; cut segments to one length, or take simpo or a method with a "
                 "reference"
             )
-        logp = self.policy.log_prob(segments)
-        ref = torch.zeros_like(logp) if self.reference is None else self.reference.log_prob(segments)
+        ref = torch.zeros_like(logp) if self._reference is None else self._reference.log_prob(segments)
         score = self.method.score(logp, ref, self.method.steps(segments))
-        if self.method.anchor and self.reference is not None and isinstance(self.policy, Anchored):
+        if self.method.anchor and self._reference is not None and isinstance(self.policy, Anchored):
             with torch.no_grad():
-                kl = self.policy.kl(self.reference.policy, segments)
+                kl = self.policy.kl(self._reference.policy, segments)
             score = score - torch.where(segments.mask, kl, 0.0).sum(-1).mean()
-        return logp, score
+        return score
 
 
 class _Remembered:

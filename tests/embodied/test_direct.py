@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from embodied import methods as m
-from embodied.direct import Implied, MixedContexts, direct
+from embodied.direct import MixedContexts, direct
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit
 from embodied.label_models import EM
@@ -159,7 +159,7 @@ def test_a_gaussian_policy_learns_to_prefer_what_was_preferred(method):
     opt = torch.optim.Adam(policy.parameters(), lr=0.01)
     report = fit(objective, feedback, opt, steps=150, batch=24, rng=np.random.default_rng(0))
     assert report.losses[-1] < report.losses[0]
-    score = Implied(policy, method, reference)(feedback.segments)
+    score = objective.score(feedback.segments)
     agree = (score.argmax(-1) == feedback.target.argmax(-1)).float().mean()
     assert agree >= 0.9
     for name, tensor in reference.state_dict().items():
@@ -216,9 +216,9 @@ def test_the_reference_is_asked_once_about_each_row():
 def test_rows_with_the_same_steps_but_another_observation_are_told_apart():
     feedback, reference = arm_pairs(), gaussian(1)
     moved = replace(feedback.segments, obs=feedback.segments.obs + 1)
-    objective = Implied(gaussian(), m.dpo(), reference)
-    objective(feedback.segments)
-    assert torch.equal(objective(moved), Implied(gaussian(), m.dpo(), gaussian(1))(moved))
+    objective = direct(gaussian(), m.dpo(), reference)
+    objective.score(feedback.segments)
+    assert torch.equal(objective.score(moved), direct(gaussian(), m.dpo(), gaussian(1)).score(moved))
 
 
 def test_units_of_the_action_change_nothing_but_the_sums_without_a_reference():
