@@ -1,4 +1,5 @@
-"""The environment in which `imitation` lives: its pins (gymnasium 0.29, stable-baselines3 2.2) do not go with ours."""
+"""The environment in which a peer lives: imitation's pins (gymnasium 0.29, stable-baselines3 2.2) do not go with ours,
+and trl is nothing that we need."""
 
 from __future__ import annotations
 
@@ -26,24 +27,24 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def interpreter(folder: Path) -> Path:
+def interpreter(folder: Path, pins: Path = PINS) -> Path:
     """Its Python. The environment is made when it is missing, incomplete, or of other pins (about 2 GB)."""
     python, made = folder / "bin/python", folder / "pins.txt"
-    if not (made.exists() and made.read_text() == PINS.read_text()):
+    if not (made.exists() and made.read_text() == pins.read_text()):
         if folder.exists() and not made.exists() and any(folder.iterdir()):
             sys.exit(f"{folder} was not made here; choose another --peer-env, or remove it")
-        print(f"Making {folder} from {PINS.name}; it takes some minutes, once.", file=sys.stderr)
+        print(f"Making {folder} from {pins.name}; it takes some minutes, once.", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
         made.touch()
-        if subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", PINS]).returncode:
-            sys.exit(f"pip could not install {PINS}; what it said is above")
-        made.write_text(PINS.read_text())
+        if subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", pins]).returncode:
+            sys.exit(f"pip could not install {pins}; what it said is above")
+        made.write_text(pins.read_text())
     return python
 
 
-def run(folder: Path, script: str, *args: object) -> dict[str, Any]:
+def run(folder: Path, script: str, *args: object, pins: Path = PINS) -> dict[str, Any]:
     """What `benchmarks/peers/<script>.py` prints last, read as JSON; one thread, as here."""
-    command = [str(interpreter(folder)), str(HERE / "peers" / f"{script}.py"), *map(str, args)]
+    command = [str(interpreter(folder, pins)), str(HERE / "peers" / f"{script}.py"), *map(str, args)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # ours is not for them
     shown = subprocess.run(command, env=environment | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
     if shown.returncode:

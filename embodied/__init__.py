@@ -2,7 +2,8 @@
 never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
-from embodied.feedback import feedback      # three functions share the name of their file
+from embodied.direct import direct          # four functions share the name of their file
+from embodied.feedback import feedback
 from embodied.fit import fit
 from embodied.rational import rational
 """
@@ -24,14 +25,18 @@ _NAMES = {
     "annotators": "Crowd Reliability reliabilities",
     "plateau": "CannotTell Plateau fit_plateau",
     "feedback": "Budget Feedback Segments all_pairs by_kind spent stack",
-    "scores": "Return Score Scorer discounted_log_prob f_divergence log_odds log_prob log_ratio mean_log_prob "
-    "mean_log_ratio",
-    "losses": "Loss LossError LossReport PairLoss as_loss bt_ties check_loss hinge logistic pairwise plackett_luce "
-    "square",
+    "scores": "Return Score Scorer Steps changed discounted_log_prob discounted_log_ratio every_step f_divergence "
+    "log_odds log_prob log_ratio mean_log_prob mean_log_ratio with_length",
+    "losses": "Loss LossError LossReport PairLoss as_loss biased bt_ties check_loss hinge logistic noise_contrastive "
+    "pairwise plackett_luce pointwise pro_ranking saturating scaled square toward",
     "likelihoods": "Likelihoods choice ordinal stopped verdict",
-    "label_models": "EM LabelModel as_given smooth unbias",
-    "fit": "FitReport Objective fit_all imitate plus ranking",
-    "policy": "Policy",
+    "label_models": "EM LabelModel as_given gap_weight smooth unbias",
+    "fit": "FitReport Objective fit_all imitate judged plus ranking",
+    "policy": "Anchored Policy",
+    "methods": "Method apo_zero bco cdpo cpl cpl_kl cpo dense_dpo dpo em_preference f_dpo ipo kto length_dpo nca orpo "
+    "pro rankings robust_dpo simpo slic sppo sppo_hard",
+    "direct": "Direct MixedContexts",
+    "entangle": "Entanglement entanglement normalised",
     "rewards.ensemble": "RewardEnsemble",
     "rewards.semi": "SemiSupervised Unlabelled",
     "rewards.conv": "PixelEnsemble",

@@ -21,17 +21,18 @@ Progress = Callable[[int, float], None]  # (steps done, loss)
 def ranking(scorer: Scorer, loss: Loss, label_model: LabelModel = as_given) -> Objective:
     """The scores of segments held against the target: reward models of all kinds. An ensemble sums over its members."""
 
-    def objective(feedback: Feedback) -> Tensor:
-        score = scorer(feedback.segments)
-        losses = loss(score, label_model(loss, score.detach(), feedback))
-        if losses.shape != score.shape[:-1]:
-            raise ValueError(
-                f"the loss gave {list(losses.shape)} for scores {list(score.shape)}; it must give one number per row, "
-                f"{list(score.shape[:-1])}: make a loss of f(better, worse) with pairwise(f)"
-            )
-        return losses.reshape(-1, len(feedback)).sum(0)
+    return lambda feedback: judged(scorer(feedback.segments), feedback, loss, label_model)
 
-    return objective
+
+def judged(score: Tensor, feedback: Feedback, loss: Loss, label_model: LabelModel = as_given) -> Tensor:
+    """The loss of the scores [...,B,K] under what the label model makes of the target, summed over members, [B]."""
+    losses = loss(score, label_model(loss, score.detach(), feedback))
+    if losses.shape != score.shape[:-1]:
+        raise ValueError(
+            f"the loss gave {list(losses.shape)} for scores {list(score.shape)}; it must give one number per row, "
+            f"{list(score.shape[:-1])}: make a loss of f(better, worse) with pairwise(f)"
+        )
+    return losses.reshape(-1, len(feedback)).sum(0)
 
 
 def imitate(policy: Policy) -> Objective:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -165,6 +166,22 @@ class EM(nn.Module):
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         self.eta = state["eta"].clone()
+
+
+def gap_weight(feedback: Feedback, quality: Tensor, base: float = 2.0) -> Feedback:
+    """Each pair's weight times |base^first - base^second| of the qualities [B,2]: GAPO (arXiv 2504.10044).
+
+    The wider the gap and the higher it lies, the more a pair counts; a tie counts nothing. base -> 1 makes it linear.
+    The qualities (returns, success margins, ratings) should be of about 1; `fit` divides by the weights of a batch, so
+    that only their ratios matter. Raises ValueError for a base of at most 1, and qualities of another shape or not
+    finite.
+    """
+    if not 1 < base < math.inf:
+        raise ValueError(f"base is {base}; give a finite one above 1")
+    if quality.shape != _pairs(feedback).shape or not torch.isfinite(quality).all():
+        raise ValueError(f"quality has shape {list(quality.shape)}; give finite numbers, {list(feedback.target.shape)}")
+    gap = torch.diff(base ** quality.detach(), dim=-1).squeeze(-1).abs()
+    return replace(feedback, weight=feedback.weight * gap)
 
 
 def _pairs(feedback: Feedback) -> Tensor:

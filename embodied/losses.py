@@ -33,6 +33,16 @@ def hinge(better: Tensor, worse: Tensor, beta: float = 1.0) -> Tensor:
     return relu(1 - beta * (better - worse))
 
 
+def biased(better: Tensor, worse: Tensor, beta: float = 1.0, bias: float = 0.5) -> Tensor:
+    """softplus(beta (bias worse - better)): CPL (arXiv 2310.13639). bias < 1 keeps the likelihood on what was seen."""
+    return softplus(beta * (bias * worse - better))
+
+
+def saturating(better: Tensor, worse: Tensor, beta: float = 1.0) -> Tensor:
+    """1 - sigmoid(beta (better - worse)): KTO (arXiv 2402.01306). Bounded, so a hopeless label is given up."""
+    return torch.sigmoid(-beta * (better - worse))
+
+
 def pairwise(f: Callable[..., Tensor], **settings: float) -> Loss:
     """q f(first, second) + (1-q) f(second, first) for target [q, 1-q]; `settings` are handed to f.
 
@@ -54,6 +64,44 @@ def pairwise(f: Callable[..., Tensor], **settings: float) -> Loss:
         return side(q, first, second) + side(p, second, first)
 
     return loss
+
+
+def pointwise(f: Callable[..., Tensor], *, good: float = 1.0, bad: float = 1.0, **settings: float) -> Loss:
+    """sum over k of target good f(score, 0) + (1 - target) bad f(0, score): each alternative alone, against nought.
+
+    Targets in [0,1] are how desirable each is; any K, so one segment with a label 1 or 0 will do. For a log-ratio,
+    nought is the reference. Unlike `pairwise` it pins the scores themselves, not their differences. Makes KTO of
+    `saturating`, BCO (arXiv 2404.04656) of `logistic`, hard SPPO (arXiv 2405.00675) of `square`.
+    """
+    f = partial(f, **settings)
+
+    def loss(score: Tensor, target: Tensor) -> Tensor:
+        target, nought = target.detach(), torch.zeros_like(score)
+        return (target * good * f(score, nought) + (1 - target) * bad * f(nought, score)).sum(-1)
+
+    return loss
+
+
+def toward(eta: float) -> Loss:
+    """sum over k of (score - eta (target - 1/2))^2 / 2: SPPO (arXiv 2405.00675), targets are win rates in [0,1]."""
+    return lambda score, target: ((score - eta * (target.detach() - 0.5)) ** 2).sum(-1) / 2
+
+
+def noise_contrastive(beta: float) -> Loss:
+    """sum over k of target softplus(-beta score) + softplus(beta score) / K: NCA (arXiv 2402.05369).
+
+    The target is the share of each alternative and sums to 1.
+    """
+
+    def loss(score: Tensor, target: Tensor) -> Tensor:
+        return (target.detach() * softplus(-beta * score) + softplus(beta * score) / score.shape[-1]).sum(-1)
+
+    return loss
+
+
+def scaled(loss: Loss, beta: float) -> Loss:
+    """The loss of beta times the score."""
+    return lambda score, target: loss(beta * score, target)
 
 
 def bt_ties(theta: float) -> Loss:
@@ -92,6 +140,24 @@ def plackett_luce(score: Tensor, target: Tensor) -> Tensor:
     last = target == target.amin(-1, keepdim=True)
     group = last.sum(-1, keepdim=True).to(score.dtype)
     return (torch.where(last, (group - 1) / group, 1.0) * terms).sum(-1)
+
+
+def pro_ranking(score: Tensor, target: Tensor) -> Tensor:
+    """PRO (arXiv 2306.17492): a ranking in which each choice has temperatures of its own, the gaps in reward.
+
+    score [...,B,K], target [B,K] rewards: the best is chosen from all with logits score times its gap to the chosen
+    one, the chosen one's being the largest gap; then the next from the rest. Shifting all rewards changes nothing;
+    shifting all scores does for K > 2. A choice among equals says nothing. The unit of reward is the temperature.
+    """
+    reward, order = target.detach().to(score.dtype).sort(-1, descending=True)
+    score = score.gather(-1, order.expand(score.shape))
+    gap = reward.unsqueeze(-1) - reward.unsqueeze(-2)  # [B,K,K]: row k, what k is above
+    gap = gap + torch.diag_embed(gap[..., -1])
+    logits = score.unsqueeze(-2) * gap
+    later = torch.ones_like(gap, dtype=torch.bool).triu()
+    terms = torch.where(later, logits, -math.inf).logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)
+    # A choice among equals is log of their number, without a gradient; the last is no choice, and nought.
+    return terms.sum(-1)
 
 
 def _pair(score: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

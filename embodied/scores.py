@@ -1,9 +1,10 @@
 """Scores: what a segment is worth, as one number.
 
-Two kinds. A `Score` turns log-probabilities into numbers: `(logp, ref, mask) [B,K,T] -> [B,K]`, where `ref` is the
-reference policy and is never differentiated (scores without a reference ignore it). A `Scorer` turns segments into
-numbers, `[B,K]`, or `[E,B,K]` for an ensemble. The score owns the scale: sums grow with T, means do not, and neither
-beta nor tau can be carried from one to the other.
+Two kinds. A `Score` turns log-probabilities into numbers: `(logp, ref, weight) [B,K,T] -> [B,K]`, where `ref` is the
+reference policy and is never differentiated (scores without a reference ignore it). `weight` is the mask, or says how
+much each step counts, 0 on padding (`Steps`). A `Scorer` turns segments into numbers, `[B,K]`, or `[E,B,K]` for an
+ensemble. The score owns the scale: sums grow with T, means do not, and neither beta nor tau can be carried from one to
+the other.
 """
 
 from collections.abc import Callable
@@ -17,36 +18,37 @@ from embodied.feedback import Segments
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 Scorer = Callable[[Segments], Tensor]
+Steps = Callable[[Segments], Tensor]  # -> [B,K,T], how much each step counts: the mask, or weights >= 0
 Reward = Callable[[Tensor | dict[str, Tensor], Tensor], Tensor]
 Divergence = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
 
-def log_prob(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+def log_prob(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     """Sum of log-probabilities over the steps, [B,K]. Of densities: fair only between equal lengths (CPO)."""
-    return _sum(logp, mask)
+    return _sum(logp, weight)
 
 
-def mean_log_prob(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+def mean_log_prob(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     """Mean log-probability of a step, [B,K]; doubling a segment leaves it unchanged (SimPO, arXiv 2405.14734)."""
-    return _mean(logp, mask)
+    return _mean(logp, weight)
 
 
-def log_ratio(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+def log_ratio(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     """Sum of log pi/pi_ref, [B,K]: the reward implied by a policy, up to beta (DPO, arXiv 2305.18290, eq. 5)."""
-    return _sum(logp - ref.detach(), mask)
+    return _sum(logp - ref.detach(), weight)
 
 
-def mean_log_ratio(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+def mean_log_ratio(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     """Mean of log pi/pi_ref over the steps, [B,K] (the usual reading of IPO's loss on sequences)."""
-    return _mean(logp - ref.detach(), mask)
+    return _mean(logp - ref.detach(), weight)
 
 
-def log_odds(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
+def log_odds(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
     """Log-odds p/(1-p) of the mean step probability, [B,K] (ORPO, arXiv 2403.07691).
 
     Raises ValueError for a positive mean: 1-p has no meaning for the density of a continuous action.
     """
-    mean = _mean(logp, mask)
+    mean = _mean(logp, weight)
     if (mean > 0).any():
         raise ValueError(
             f"log_odds needs probabilities, but a mean log-probability is {mean.max().item():.4g}, so it is a density; "
@@ -58,14 +60,19 @@ def log_odds(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
 
 def discounted_log_prob(gamma: float) -> Score:
     """Sum of gamma^t log pi over the steps t = 0, 1, ... (CPL, arXiv 2310.13639). 0 < gamma <= 1."""
-    if not 0 < gamma <= 1:
-        raise ValueError(f"gamma is {gamma}; choose it above 0 and at most 1")
+    discounted = _discount(gamma)
+    return lambda logp, ref, weight: _sum(discounted(logp), weight)
 
-    def score(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-        steps = torch.arange(logp.shape[-1], dtype=logp.dtype, device=logp.device)
-        return _sum(logp * gamma**steps, mask)
 
-    return score
+def discounted_log_ratio(gamma: float) -> Score:
+    """Sum of gamma^t log pi/pi_ref over the steps t = 0, 1, ... (CPL-KL, arXiv 2310.13639). 0 < gamma <= 1."""
+    discounted = _discount(gamma)
+    return lambda logp, ref, weight: _sum(discounted(logp - ref.detach()), weight)
+
+
+def with_length(score: Score, bonus: float) -> Score:
+    """The score and `bonus` for each step: what length alone earns is then not learned (R-DPO, arXiv 2403.19159)."""
+    return lambda logp, ref, weight: score(logp, ref, weight) + bonus * weight.sum(-1).to(logp.dtype)
 
 
 def f_divergence(kind: Divergence, alpha: float = 0.5) -> Score:
@@ -80,8 +87,8 @@ def f_divergence(kind: Divergence, alpha: float = 0.5) -> Score:
     if kind == "alpha" and alpha == 1:
         raise ValueError("alpha is 1, where the alpha divergence is the reverse KL; choose reverse_kl")
 
-    def score(logp: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
-        u = log_ratio(logp, ref, mask)
+    def score(logp: Tensor, ref: Tensor, weight: Tensor) -> Tensor:
+        u = log_ratio(logp, ref, weight)
         if kind == "reverse_kl":
             return u
         if kind == "forward_kl":
@@ -105,13 +112,53 @@ class Return(nn.Module):
         return _sum(self.reward(segments.obs, segments.act), segments.mask)
 
 
-def _sum(step: Tensor, mask: Tensor) -> Tensor:
-    # where, not a product: padding may hold NaN
-    return torch.where(mask, step, 0.0).sum(-1)
+def every_step(segments: Segments) -> Tensor:
+    """The mask, [B,K,T]: each step counts as much as the next."""
+    return segments.mask
 
 
-def _mean(step: Tensor, mask: Tensor) -> Tensor:
-    return _sum(step, mask) / mask.sum(-1)
+def changed(gamma: float, unchanged: float = 1.0, window: int | None = None) -> Steps:
+    """Steps in which both segments of a pair differ count `gamma`, the others `unchanged` (RLHF-V, arXiv 2312.00849).
+
+    A step differs if its action or observation does, or if only one segment has it. After a correction every later
+    state differs too; `window` stresses the first steps from there alone. Pairs that differ nowhere count as they are.
+    Observations in a dict are a shared context and are not compared. Raises ValueError for K other than 2, weights
+    below 0 or not finite, and a window below 1.
+    """
+    if not (0 <= gamma < torch.inf and 0 <= unchanged < torch.inf) or (window is not None and window < 1):
+        raise ValueError(
+            f"gamma is {gamma}, unchanged {unchanged}, window {window}; give finite weights of at least 0, at least 1"
+        )
+
+    def steps(segments: Segments) -> Tensor:
+        mask = segments.mask
+        if mask.shape[1] != 2:
+            raise ValueError(f"a correction changes one segment into another, but K = {mask.shape[1]}; give pairs")
+        apart = mask[:, 0] != mask[:, 1]
+        for part in (segments.act,) if isinstance(segments.obs, dict) else (segments.act, segments.obs):
+            apart = apart | (part[:, 0] != part[:, 1]).flatten(2).any(-1)
+        if window is not None:
+            steps = torch.arange(mask.shape[2], device=mask.device)
+            apart = apart & (steps < apart.int().argmax(-1, keepdim=True) + window)
+        weight = torch.where(apart, torch.tensor(gamma, dtype=torch.float64), unchanged)
+        return torch.where(apart.any(-1, keepdim=True), weight, 1.0).unsqueeze(1) * mask
+
+    return steps
+
+
+def _discount(gamma: float) -> Callable[[Tensor], Tensor]:
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma is {gamma}; choose it above 0 and at most 1")
+    return lambda step: step * gamma ** torch.arange(step.shape[-1], dtype=step.dtype, device=step.device)
+
+
+def _sum(step: Tensor, weight: Tensor) -> Tensor:
+    # where before the product: padding may hold NaN
+    return (torch.where(weight != 0, step, 0.0) * weight.to(step.dtype)).sum(-1)
+
+
+def _mean(step: Tensor, weight: Tensor) -> Tensor:
+    return _sum(step, weight) / weight.sum(-1).to(step.dtype)
 
 
 def _exp(x: Tensor) -> Tensor:

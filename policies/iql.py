@@ -94,6 +94,8 @@ class Iql:
     impossible settings.
     """
 
+    density = True
+
     def __init__(
         self,
         obs_size: int,

@@ -76,6 +76,8 @@ class _Clamp(BaseCallback):
 class Sb3Policy:
     """An agent's Gaussian policy as algorithms see it (`embodied.policy.Policy`); its parameters are the agent's."""
 
+    density = True
+
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
 

@@ -11,6 +11,8 @@ from embodied.scores import log_ratio
 class Table:
     """Log-probability of each of three actions in each of two states, given as numbers."""
 
+    density = False
+
     def __init__(self, logits: Tensor) -> None:
         self.logp = logits.log_softmax(-1)
 

@@ -1,0 +1,117 @@
+"""Direct alignment: a policy is fitted to preferences with no reward model between.
+
+fit(direct(policy, dpo()), feedback, opt, steps=1000, batch=64, rng=rng)
+"""
+
+import copy
+import hashlib
+
+import torch
+from torch import Tensor
+
+from embodied.feedback import Feedback, Segments
+from embodied.fit import judged
+from embodied.methods import Method
+from embodied.policy import Anchored, Policy
+from embodied.scores import mean_log_prob
+
+
+class MixedContexts(ValueError):
+    """Segments from different starts, held against each other by a method for which all must begin in one state."""
+
+
+def direct(policy: Policy, method: Method, reference: Policy | None = None) -> "Direct":
+    """The method as an objective for `fit`; only the policy learns.
+
+    Without a reference, a method that needs one takes a copy of the policy as it is now; whoever resumes a run gives
+    it, since the policy has moved. Its log-probabilities are computed once for each row and kept, so it must not
+    change. Raises ValueError or TypeError for a policy that the method cannot be used on.
+    """
+    density = getattr(policy, "density", None)
+    if density is None:
+        raise TypeError(
+            f"{type(policy).__name__} does not say what its log_prob is; set density = True (continuous actions) "
+            "or False (probabilities)"
+        )
+    if density and method.densities == "no":
+        raise ValueError(
+            f"{method.name} needs 1 - p of an action, which the density of a continuous action does not have; take "
+            "a method with a log-ratio or a mean (dpo, ipo, kto, simpo), or discretise the actions"
+        )
+    if reference is policy:
+        raise ValueError("the reference is the policy itself and would learn with it; give copy.deepcopy(policy)")
+    if method.anchor and not isinstance(policy, Anchored):
+        raise TypeError(
+            f"{method.name} counts from the policy's KL to its reference, but {type(policy).__name__} has no "
+            "kl(reference, segments) -> [B,K,T]; add it, or take apo_zero"
+        )
+    return Direct(policy, method, (reference or copy.deepcopy(policy)) if method.reference else None)
+
+
+class Direct:
+    """An objective that `direct` made. `losses` is the same as a function of log-probabilities, whoever they are of."""
+
+    def __init__(self, policy: Policy, method: Method, reference: Policy | None) -> None:
+        self.policy, self.method = policy, method
+        self._reference = None if reference is None else _Remembered(reference)
+
+    def __call__(self, feedback: Feedback) -> Tensor:
+        """[B]. Raises MixedContexts, and ValueError for sums of densities over unequal lengths."""
+        return self.losses(self.policy.log_prob(feedback.segments), feedback)
+
+    def score(self, segments: Segments) -> Tensor:
+        """What the method takes segments for, [B,K], differentiable: of DPO, the reward implied by the policy over
+        beta."""
+        return self._score(self.policy.log_prob(segments), segments)
+
+    def losses(self, logp: Tensor, feedback: Feedback) -> Tensor:
+        """The losses [B] if the policy's log-probabilities were `logp` [B,K,T]."""
+        method, segments = self.method, feedback.segments
+        if method.same_context and not feedback.same_context.all():
+            mixed = int((~feedback.same_context).sum())
+            raise MixedContexts(
+                f"{mixed} of {len(feedback)} rows compare segments from different starts, where what {method.name} "
+                "drops (the log-partition of each start) does not cancel; ask about segments from one start, take cpl, "
+                "or insist with replace(method, same_context=False)"
+            )
+        losses = judged(self._score(logp, segments), feedback, method.loss, method.label_model)
+        if method.likelihood:
+            best = feedback.target == feedback.target.amax(-1, keepdim=True)
+            mean = mean_log_prob(logp, logp, segments.mask)
+            losses = losses - method.likelihood * (best * mean).sum(-1) / best.sum(-1)
+        return losses
+
+    def _score(self, logp: Tensor, segments: Segments) -> Tensor:
+        steps = segments.mask.sum(-1)
+        if self.policy.density and self.method.densities == "equal lengths" and (steps != steps[:, :1]).any():
+            row = int((steps != steps[:, :1]).any(-1).nonzero()[0])
+            raise ValueError(
+                f"row {row} compares {steps[row].tolist()} steps, and {self.method.name} adds up log-densities, whose "
+                "unit then decides with the length; cut segments to one length, or take simpo or a method with a "
+                "reference"
+            )
+        ref = torch.zeros_like(logp) if self._reference is None else self._reference.log_prob(segments)
+        score = self.method.score(logp, ref, self.method.steps(segments))
+        if self.method.anchor and self._reference is not None and isinstance(self.policy, Anchored):
+            with torch.no_grad():
+                kl = self.policy.kl(self._reference.policy, segments)
+            score = score - torch.where(segments.mask, kl, 0.0).sum(-1).mean()
+        return score
+
+
+class _Remembered:
+    """A policy that does not change: each row's log-probabilities are computed once, found again by what is in it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.known: dict[bytes, Tensor] = {}
+
+    @torch.no_grad()
+    def log_prob(self, segments: Segments) -> Tensor:
+        obs = segments.obs.values() if isinstance(segments.obs, dict) else [segments.obs]
+        flat = [x.detach().cpu().flatten(1).contiguous() for x in (*obs, segments.act, segments.mask)]
+        parts = [x.view(torch.uint8).numpy() for x in flat]
+        keys = [hashlib.blake2b(b"".join(x[b].tobytes() for x in parts)).digest() for b in range(len(segments))]
+        if new := [b for b, key in enumerate(keys) if key not in self.known]:
+            self.known.update(zip((keys[b] for b in new), self.policy.log_prob(segments[new]).clone(), strict=True))
+        return torch.stack([self.known[key] for key in keys])

@@ -1,0 +1,318 @@
+"""The direct alignment family: what each loss must find where that is known in closed form, and what each does to a
+policy that moves.
+
+On a bandit of five arms the whole expected loss is minimised: DPO must find the optimum under the KL, IPO the
+exponential of the win rate, f-DPO the policy whose divergence has the reward for its derivative; labels turned round
+at a known rate are read through by robust DPO alone; a certain preference leaves IPO's gap finite and DPO's growing;
+KTO puts arms in the order of how often they are called good; rankings tell the reward at the rate of one over the root
+of their number. On the point mass a cloned policy is fitted to pairs of its own episodes, each pair from one start, by
+each method in turn.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embodied import methods as m
+from embodied.direct import direct
+from embodied.feedback import Feedback, Segments
+from embodied.fit import fit, imitate
+from embodied.methods import Method
+from embodied.records import Array
+from embodied.scores import Divergence
+from envs.point import HORIZON, PointMass, lqr, quadratic_reward
+from policies.gaussian import GaussianPolicy
+from policies.table import SoftmaxTable
+from rapport.reproduce import Comparison, Mechanism, Progress
+from rapport.reproduce.prefrl import scaled_return
+
+DOMAINS = ("bandit", "point")
+ARMS, BETA, EPS = 5, 0.4, 0.2
+SIZES = (250, 1000, 4000, 16000)  # numbers of rankings
+PAIRS, STEPS, BATCH = 600, 150, 64
+NO_CLAIM = (float("nan"), float("nan"))
+
+
+# --- the bandit
+
+
+def rows(act: Tensor, target: Tensor, weight: Tensor) -> Feedback:
+    """Choices act [N,K] among arms, in one state, with their targets [N,K] and weights [N]."""
+    steps = act.double()[:, :, None, None]
+    mask = torch.ones(*act.shape, 1, dtype=torch.bool)
+    segments = Segments(torch.zeros_like(steps), steps, mask, torch.zeros(mask.shape))
+    return Feedback(segments, target, weight, torch.zeros(len(act)).long(), torch.ones(len(act)).bool())
+
+
+def every_pair(prefer: Tensor, law: Tensor) -> Feedback:
+    """All pairs of arms, as often as `law` [A] draws both; `prefer` [A,A] is how often the row's arm wins."""
+    pairs = torch.cartesian_prod(torch.arange(len(law)), torch.arange(len(law)))
+    first = prefer[pairs[:, 0], pairs[:, 1]]
+    return rows(pairs, torch.stack([first, 1 - first], -1), law[pairs].prod(-1))
+
+
+def minimised(method: Method, data: Feedback, reference: Tensor, iterations: int = 3000) -> Tensor:
+    """Logits [A] of the policy with the least expected loss, found from the reference [A]."""
+    policy = SoftmaxTable(reference.log()[None])
+    objective = direct(policy, method)
+    opt = torch.optim.LBFGS(policy.parameters(), max_iter=iterations, tolerance_grad=1e-13, tolerance_change=1e-16)
+
+    def closure() -> float:
+        opt.zero_grad()
+        loss = (data.weight * objective(data)).sum()
+        loss.backward()
+        return loss.item()
+
+    for _ in range(3):
+        opt.step(closure)
+    return policy.logits.detach().log_softmax(-1)[0]
+
+
+def gap_after(method: Method, steps: int) -> float:
+    """The log-ratio gap of two arms, one always preferred, after so many steps of plain descent."""
+    policy = SoftmaxTable(torch.zeros(1, 2, dtype=torch.float64))
+    data = rows(torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]]), torch.ones(1))
+    opt = torch.optim.SGD(policy.parameters(), lr=0.2)
+    fit(direct(policy, method), data, opt, steps=steps, batch=1, rng=np.random.default_rng(0))
+    return float(policy.logits[0, 0] - policy.logits[0, 1])
+
+
+def out_of_order(seed: int) -> float:
+    """The share of pairs of arms that KTO orders against how often they are called good."""
+    rng = np.random.default_rng([seed, 3])
+    good = torch.from_numpy(np.sort(rng.uniform(0.05, 0.95, ARMS)))
+    arms = torch.arange(ARMS).repeat(2)[:, None]
+    data = rows(arms, torch.arange(2).repeat_interleave(ARMS)[:, None].double(), torch.cat([1 - good, good]))
+    policy = SoftmaxTable(torch.zeros(1, ARMS, dtype=torch.float64))
+    opt = torch.optim.SGD(policy.parameters(), lr=1.0)
+    fit(direct(policy, m.kto(1.0)), data, opt, steps=300, batch=2 * ARMS, rng=rng)
+    return float((policy.logits[0].diff() < 0).double().mean())
+
+
+def ranking_rate(seed: int, tick: Callable[[], object]) -> float:
+    """The slope of the error in the reward over the number of rankings of four arms, both in logarithms."""
+    rng = np.random.default_rng([seed, 4])
+    errors = []
+    for size in SIZES:
+        squares = []
+        for _ in range(10):
+            reward = rng.normal(0, 0.7, ARMS)
+            shown = rng.permuted(np.tile(np.arange(ARMS), (size, 1)), axis=1)[:, :4]
+            utility = reward[shown] + rng.gumbel(size=shown.shape)  # Plackett and Luce's choices, all at once
+            data = rows(torch.from_numpy(shown), torch.from_numpy(utility), torch.full((size,), 1 / size))
+            found = minimised(m.rankings(1.0), data, torch.full((ARMS,), 1 / ARMS, dtype=torch.float64)).numpy()
+            squares.append((((found - found.mean()) - (reward - reward.mean())) ** 2).mean())
+            tick()
+        errors.append(np.sqrt(np.mean(squares)))
+    return float(np.polyfit(np.log(SIZES), np.log(errors), 1)[0])
+
+
+def bandit(seed: int, progress: Progress) -> list[Mechanism]:
+    rng = np.random.default_rng([seed, 0])
+    reference = torch.from_numpy(rng.dirichlet(np.full(ARMS, 3.0)))
+    reward = torch.from_numpy(rng.normal(0, 1, ARMS))
+    elo = torch.sigmoid(reward[:, None] - reward)
+    any_game = torch.from_numpy(rng.uniform(0.1, 0.9, (ARMS, ARMS)))
+    any_game = (any_game - any_game.T + 1) / 2
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done / (10 * len(SIZES) + 6))
+
+    def far(found: Tensor, logits: Tensor) -> float:
+        return float((found.exp() - logits.softmax(-1)).abs().max())
+
+    clean = reference.log() + reward / BETA
+    checks = [
+        Mechanism(
+            "DPO from the optimum under the KL",
+            far(minimised(m.dpo(BETA), every_pair(elo, reference), reference), clean),
+            1e-6,
+        ),
+        Mechanism(
+            "IPO from the exponential of the win rate",
+            far(
+                minimised(m.ipo(BETA), every_pair(any_game, reference), reference),
+                reference.log() + any_game @ reference / BETA,
+            ),
+            1e-6,
+        ),
+    ]
+    tick()
+    for kind, slope in SLOPES.items():
+        ratio = minimised(m.f_dpo(kind, 1.0), every_pair(elo, reference), reference).exp() / reference
+        rest = slope(ratio) - reward
+        checks.append(
+            Mechanism(f"{kind}: its derivative from the reward", float((rest - rest.mean()).abs().max()), 1e-5)
+        )
+        tick()
+    noisy = every_pair((1 - EPS) * elo + EPS * elo.T, reference)
+    small = every_pair(0.5 + (1 - 2 * EPS) * (torch.sigmoid(0.05 * (reward[:, None] - reward)) - 0.5), reference)
+    shrunk = minimised(m.dpo(BETA), small, reference) - reference.log()
+    slope = np.polyfit(0.05 * reward.numpy() / BETA, shrunk.numpy(), 1)[0]
+    checks += [
+        Mechanism(
+            "robust DPO on turned labels from the optimum",
+            far(minimised(m.robust_dpo(BETA, EPS), noisy, reference), clean),
+            1e-6,
+        ),
+        Mechanism("plain DPO on them: slope from 1 - 2 eps, small margins", abs(float(slope) - (1 - 2 * EPS)), 0.01),
+        Mechanism(
+            "IPO's gap on a certain pair from 1/(2 tau)", abs(gap_after(m.ipo(BETA), 4_000) - 1 / (2 * BETA)), 1e-9
+        ),
+        Mechanism(
+            "DPO's goes on growing, from step 2000 to 4000",
+            gap_after(m.dpo(BETA), 4_000) - gap_after(m.dpo(BETA), 2_000),
+            0.5,
+            "at least",
+        ),
+        Mechanism("KTO, neighbours out of order", out_of_order(seed), 0.0),
+    ]
+    tick()
+    rate = ranking_rate(seed, tick)
+    checks.append(Mechanism("rankings, rate of the error from -1/2", abs(rate + 0.5), 0.2, "at most", RATE))
+    return checks
+
+
+SLOPES: dict[Divergence, Callable[[Tensor], Tensor]] = {
+    "forward_kl": lambda ratio: -1 / ratio,
+    "js": lambda ratio: (ratio / (1 + ratio)).log(),
+    "alpha": lambda ratio: -2 * ratio**-0.5,
+}
+RATE = (0.039, 0.021)  # mean and sd of the development seeds 1000 to 1009, here and below
+
+
+# --- the point mass
+
+
+def roll_out(act: Callable[[Array], Array], starts: Array) -> tuple[Array, Array]:
+    """obs [N,T,5], act [N,T,2] from states [N,4]."""
+    env = PointMass(len(starts), seed=0)
+    obs, _ = env.reset(options={"state": starts})
+    seen, done = [], []
+    for _ in range(HORIZON):
+        seen.append(obs)
+        done.append(act(obs))
+        obs, *_ = env.step(done[-1])
+    return np.stack(seen, 1), np.stack(done, 1)
+
+
+def starts(n: int, rng: np.random.Generator) -> Array:
+    return rng.uniform(-1, 1, (n, 4)) * [1, 1, 0.2, 0.2]
+
+
+def cloned(goal: Array, seed: int) -> GaussianPolicy:
+    """A policy cloned from somebody who goes half a metre beside the goal, and shakes."""
+    rng = np.random.default_rng([seed, 10])
+    angle = rng.uniform(0, 2 * np.pi)
+    beside = lqr(goal + 0.5 * np.array([np.cos(angle), np.sin(angle)]))
+    obs, act = roll_out(lambda o: np.clip(beside.act(o) + rng.normal(0, 0.2, (len(o), 2)), -1, 1), starts(500, rng))
+    demos = feedback(obs[:, None], act[:, None], np.ones((500, 1)))
+    policy = GaussianPolicy(5, 2, seed=seed, hidden=(64, 64), log_std=-1.6)
+    policy.standardise(demos.segments)
+    fit(imitate(policy), demos, torch.optim.Adam(policy.parameters(), lr=1e-3), steps=400, batch=64, rng=rng)
+    return policy
+
+
+def feedback(obs: Array, act: Array, target: Array) -> Feedback:
+    """obs [B,K,T,O], act [B,K,T,A], target [B,K]."""
+    seen, done = (torch.from_numpy(x.astype(np.float32)) for x in (obs, act))
+    mask = torch.ones(obs.shape[:3], dtype=torch.bool)
+    one = torch.ones(len(obs))
+    segments = Segments(seen, done, mask, torch.full(mask.shape, torch.nan))
+    return Feedback(segments, torch.from_numpy(target.astype(np.float32)), one, one.long() * 0, one.bool())
+
+
+def own_episodes(policy: GaussianPolicy, n: int, k: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """k episodes of the policy from each of n starts: obs [n,k,T,5], act [n,k,T,2]."""
+    where = np.repeat(starts(n, rng), k, axis=0)
+    return tuple(x.reshape(n, k, *x.shape[1:]) for x in roll_out(lambda o: policy.act(o, False), where))  # type: ignore[return-value]
+
+
+def learned(policy: GaussianPolicy, method: Method, data: Feedback, seed: int, steps: int = STEPS) -> GaussianPolicy:
+    """A copy of the policy, fitted to the data by the method against the policy as it was."""
+    mine = copy.deepcopy(policy)
+    opt = torch.optim.Adam(mine.parameters(), lr=3e-4)
+    fit(direct(mine, method, policy), data, opt, steps=steps, batch=BATCH, rng=np.random.default_rng([seed, 12]))
+    return mine
+
+
+# beta .5 suits sums over 20 steps of 2 numbers; the first row shows what a fifth of it does.
+ON_THE_POINT: dict[str, Method] = {"dpo with beta .1": m.dpo(0.1)} | {
+    method.name: method
+    for method in (
+        m.dpo(0.5),
+        m.f_dpo("js", 0.5),
+        m.cdpo(0.5, 0.1),
+        m.robust_dpo(0.5, 0.1),
+        m.slic(0.5),
+        m.ipo(1.0),
+        m.kto(0.5),
+        m.apo_zero(0.5),
+        m.bco(0.5),
+        m.nca(0.5),
+        m.sppo(10.0),
+        m.sppo_hard(0.1),
+        m.cpo(0.5),
+        m.simpo(0.5, 0.0),
+        m.cpl(0.1),
+        m.cpl_kl(0.5),
+    )
+}
+
+
+def own_pairs(policy: GaussianPolicy, goal: Array, seed: int) -> Feedback:
+    """Pairs of the policy's own episodes, each from one start; the one of the higher true return is the better."""
+    obs, act = own_episodes(policy, PAIRS, 2, np.random.default_rng([seed, 11]))
+    total = quadratic_reward(goal)(obs, act).sum(-1)
+    first = (total[:, 0] > total[:, 1]).astype(float)
+    return feedback(obs, act, np.stack([first, 1 - first], -1))
+
+
+def goal_of(seed: int) -> Array:
+    return np.random.default_rng([seed, 13]).uniform(-0.8, 0.8, 2)
+
+
+def share_gained(now: GaussianPolicy, before: GaussianPolicy, goal: Array) -> float:
+    """Of the return that the one before missed of the optimum's."""
+    begun = scaled_return(before.act, goal)[0]
+    return (scaled_return(now.act, goal)[0] - begun) / (1 - begun)
+
+
+def point(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Comparison]]:
+    goal = goal_of(seed)
+    policy = cloned(goal, seed)
+    data = own_pairs(policy, goal, seed)
+    gained = {}
+    for i, (name, method) in enumerate(ON_THE_POINT.items()):
+        gained[name] = share_gained(learned(policy, method, data, seed), policy, goal)
+        progress((i + 1) / (len(ON_THE_POINT) + 1))
+    wrong = replace(data, target=data.target.flip(-1))
+    lost = -share_gained(learned(policy, m.dpo(0.5), wrong, seed), policy, goal)
+    mechanism = [
+        Mechanism("DPO: share gained of what cloning misses", gained["dpo"], 0.3, "at least", GAINED),
+        Mechanism("DPO on answers turned round: share lost", lost, 0.3, "at least", LOST),
+    ]
+    name = f"share gained of the return that cloning misses, {PAIRS} pairs"
+    return mechanism, [Comparison(f"{name}: {k}", (gain,), "claims nothing", NO_CLAIM) for k, gain in gained.items()]
+
+
+GAINED, LOST = (9.0, 0.0), (9.0, 0.0)
+
+
+def reproduce(
+    domain: str, seed: int, full: bool, progress: Progress, out: Path
+) -> tuple[list[Mechanism], list[Comparison]]:
+    """Some seconds on the bandit, about two CPU-minutes on the point mass."""
+    if domain == "point":
+        return point(seed, progress)
+    return bandit(seed, progress), []
