@@ -18,8 +18,9 @@ from embodied.feedback import Feedback
 from embodied.label_models import gap_weight
 from embodied.records import Array
 from envs.point import quadratic_reward
+from rapport.beside import NO_CLAIM, cloned, goal_of, learned, own_pairs, share_gained
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.reproduce.daa import NO_CLAIM, cloned, goal_of, learned, minimised, own_pairs, rows, share_gained
+from rapport.reproduce.daa import minimised, rows
 
 DOMAINS = ("bandit", "point")
 ARMS, PAIRS, DRAWS = 8, 120, 40

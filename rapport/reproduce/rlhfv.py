@@ -23,8 +23,8 @@ from embodied.scores import mean_log_ratio
 from envs.point import HORIZON, lqr
 from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable
+from rapport.beside import NO_CLAIM, PAIRS, cloned, feedback, goal_of, learned, roll_out, share_gained, starts
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.reproduce.daa import NO_CLAIM, PAIRS, cloned, feedback, goal_of, learned, roll_out, share_gained, starts
 
 DOMAINS = ("tokens", "point")
 STEPS, WORDS, CAUSE = 20, 4, 7  # of a sentence; what is said at step CAUSE is what is corrected

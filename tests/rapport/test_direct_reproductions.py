@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from embodied import methods as m
+from policies.gaussian import GaussianPolicy
+from rapport.beside import goal_of
 from rapport.reproduce import daa, entangle, gapo, lcpo, pro, rlhfv
 
 KEYS = {
@@ -61,8 +63,8 @@ def test_sentences_share_their_ends_and_differ_at_the_start():
 
 
 def test_a_teacher_takes_over_for_some_steps_and_nothing_else_differs_before():
-    goal = daa.goal_of(3)
-    policy = daa.GaussianPolicy(5, 2, seed=0, log_std=-1.6)
+    goal = goal_of(3)
+    policy = GaussianPolicy(5, 2, seed=0, log_std=-1.6)
     data = rlhfv.taken_over(policy, goal, 20, np.random.default_rng(0)).segments
     apart = (data.act[:, 0] != data.act[:, 1]).any(-1)
     first = apart.int().argmax(-1)
