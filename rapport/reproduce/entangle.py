@@ -24,8 +24,8 @@ from embodied.fit import fit
 from embodied.policy import Policy
 from embodied.scores import log_prob
 from policies.table import SoftmaxTable
+from rapport.beside import NO_CLAIM, cloned, goal_of, own_pairs, share_gained
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.reproduce.daa import NO_CLAIM, cloned, goal_of, own_pairs, share_gained
 
 DOMAINS = ("tokens", "point")
 WORDS, ROWS = 8, 64

@@ -21,8 +21,9 @@ from embodied.label_models import EM
 from embodied.losses import logistic, pairwise
 from embodied.methods import Method
 from policies.table import SoftmaxTable
+from rapport.beside import NO_CLAIM, cloned, goal_of, learned, own_pairs, share_gained
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.reproduce.daa import NO_CLAIM, cloned, goal_of, learned, own_pairs, rows, share_gained
+from rapport.reproduce.daa import rows
 
 DOMAINS = ("bandit", "point")
 RELIABLE = torch.tensor([0.95, 0.8, 0.6])

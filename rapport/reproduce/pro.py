@@ -20,19 +20,9 @@ from embodied.methods import Method
 from embodied.records import Array
 from embodied.scores import mean_log_prob
 from envs.point import quadratic_reward
+from rapport.beside import NO_CLAIM, PAIRS, cloned, feedback, goal_of, learned, own_episodes, share_gained
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.reproduce.daa import (
-    NO_CLAIM,
-    PAIRS,
-    cloned,
-    feedback,
-    goal_of,
-    learned,
-    minimised,
-    own_episodes,
-    rows,
-    share_gained,
-)
+from rapport.reproduce.daa import minimised, rows
 
 DOMAINS = ("bandit", "point")
 ARMS, LISTS, DRAWS = 6, 60, 8

@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from embodied import methods as m
-from rapport.reproduce import daa, entangle, lcpo, pro
+from policies.gaussian import GaussianPolicy
+from rapport.beside import goal_of
+from rapport.reproduce import daa, entangle, gapo, lcpo, pro, rlhfv
 
 KEYS = {
     "daa": (daa, {"bandit": 11, "point": 2}),
     "pro": (pro, {"bandit": 5, "point": 5}),
     "lcpo": (lcpo, {"bandit": 5, "point": 5}),
     "entangle": (entangle, {"tokens": 7, "point": 7}),
+    "gapo": (gapo, {"bandit": 3, "point": 3}),
+    "rlhfv": (rlhfv, {"tokens": 5, "point": 5}),
 }
 
 
@@ -56,6 +60,25 @@ def test_sentences_share_their_ends_and_differ_at_the_start():
     act = entangle.sentences(4, np.random.default_rng(0)).segments.act[..., 0]
     assert act.shape == (entangle.ROWS, 2, 5)
     assert (act[:, 0, 1:] == act[:, 1, 1:]).all() and (act[:, 0, 0] != act[:, 1, 0]).all()
+
+
+def test_a_teacher_takes_over_for_some_steps_and_nothing_else_differs_before():
+    goal = goal_of(3)
+    policy = GaussianPolicy(5, 2, seed=0, log_std=-1.6)
+    data = rlhfv.taken_over(policy, goal, 20, np.random.default_rng(0)).segments
+    apart = (data.act[:, 0] != data.act[:, 1]).any(-1)
+    first = apart.int().argmax(-1)
+    assert apart.any(-1).all() and (first <= 20 - rlhfv.TAKEN).all()
+    for row, step in enumerate(first.tolist()):
+        assert torch.equal(data.obs[row, 0, : step + 1], data.obs[row, 1, : step + 1])
+        assert not torch.equal(data.obs[row, 0, step + 1 :], data.obs[row, 1, step + 1 :])
+
+
+def test_a_correction_puts_the_right_word_in():
+    act = rlhfv.corrections(50, 0.3, np.random.default_rng(0)).segments.act[..., 0]
+    apart = (act[:, 0] != act[:, 1]).sum(-1)
+    assert (act[:, 0, rlhfv.CAUSE] == 0).all() and (act[:, 1, rlhfv.CAUSE] != 0).all()
+    assert set(apart.tolist()) == {1, 2}
 
 
 @pytest.mark.slow
