@@ -75,7 +75,7 @@ def gap_after(method: Method, steps: int) -> float:
     data = rows(torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]]), torch.ones(1))
     opt = torch.optim.SGD(policy.parameters(), lr=0.2)
     fit(direct(policy, method), data, opt, steps=steps, batch=1, rng=np.random.default_rng(0))
-    return float(policy.logits[0, 0] - policy.logits[0, 1])
+    return float((policy.logits[0, 0] - policy.logits[0, 1]).detach())
 
 
 def out_of_order(seed: int) -> float:
