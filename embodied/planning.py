@@ -36,6 +36,40 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class World:
+    """Arrays of one's own. Raises ValueError where they do not fit together or probabilities do not add up to 1."""
+
+    next: Array
+    prob: Array
+    features: Array
+    terminal: Array
+    starts: Array
+    gamma: float
+
+    def __post_init__(self) -> None:
+        states = len(self.terminal)
+        shape = (states, *self.next.shape[1:])
+        if self.next.shape != shape or self.prob.shape != shape or self.features.shape[:-1] != shape or len(shape) != 3:
+            raise ValueError(
+                f"next is {self.next.shape}, prob {self.prob.shape}, features {self.features.shape}, terminal "
+                f"[{states}]; give [S,A,M], [S,A,M], [S,A,M,D] and [S]"
+            )
+        for name, index in (("next", self.next), ("starts", self.starts)):
+            if index.dtype.kind not in "iu" or not index.size or index.min() < 0 or index.max() >= states:
+                raise ValueError(f"{name} must be whole numbers from 0 to {states - 1}, at least one")
+        if (self.prob < 0).any() or not np.allclose(self.prob.sum(-1), 1):
+            raise ValueError("prob must be at least 0 and add up to 1 over the outcomes of an action")
+        if not np.isfinite(self.features).all() or not 0 < self.gamma <= 1:
+            raise ValueError(f"features must be finite and gamma, {self.gamma}, above 0 and at most 1")
+
+
+def endless(world: Tables) -> World:
+    """The same without an end: what was terminal goes on for ever where it is, and may earn there."""
+    stay = np.where(world.terminal[:, None, None], np.arange(len(world.terminal))[:, None, None], world.next)
+    return World(stay, world.prob, world.features, np.zeros_like(world.terminal), world.starts, world.gamma)
+
+
+@dataclass(frozen=True, eq=False)
 class Values:
     """Of the best policy: value [...,S], action_value [...,S,A]; 0 in terminal states."""
 
