@@ -35,6 +35,8 @@ def hinge(better: Tensor, worse: Tensor, beta: float = 1.0) -> Tensor:
 
 def biased(better: Tensor, worse: Tensor, beta: float = 1.0, bias: float = 0.5) -> Tensor:
     """softplus(beta (bias worse - better)): CPL (arXiv 2310.13639). bias < 1 keeps the likelihood on what was seen."""
+    if not 0 < bias <= 1:
+        raise ValueError(f"bias is {bias}; choose it above 0 and at most 1")
     return softplus(beta * (bias * worse - better))
 
 
