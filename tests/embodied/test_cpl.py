@@ -31,14 +31,14 @@ def test_the_loss_is_that_of_the_paper():
     better, worse = torch.tensor([[0.3, -2.0, 5.0], [0.1, -1.0, 6.0]]).double()
     for bias in (1.0, 0.5, 0.1):
         by_hand = -(better - torch.logaddexp(better, bias * worse))
-        assert torch.allclose(biased(better, worse, bias), by_hand)
-    assert torch.equal(biased(better, worse, 1.0), logistic(better, worse))
+        assert torch.allclose(biased(better, worse, bias=bias), by_hand)
+    assert torch.equal(biased(better, worse, bias=1.0), logistic(better, worse))
     assert check_loss(pairwise(biased, bias=1.0)).shift_invariant
     report = check_loss(biased)
     assert not report.shift_invariant and report.swap_symmetric and report.growth == 1
     for bias in (0.0, 1.1):
         with pytest.raises(ValueError, match=rf"bias is {bias}; choose it above 0"):
-            biased(better, worse, bias)
+            biased(better, worse, bias=bias)
 
 
 def test_a_bias_below_one_makes_it_costly_to_leave_both():
