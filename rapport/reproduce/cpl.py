@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 import numpy as np
@@ -164,7 +165,7 @@ def distance(policy: Mean, data: Feedback) -> float:
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    """About two CPU-minutes on the board, a quarter of one on the point mass; `full` adds the fewer pairs for g."""
+    """About a CPU-minute on the board, less on the point mass; `full` adds the fewer pairs for g."""
     return on_point(seed, progress, out) if domain == "point" else on_the_board(seed, full, progress, out)
 
 
@@ -312,7 +313,7 @@ def draw(
         axes.set_title(f"policies, {how}", fontsize=10)
     bars(panels[2], {(f"{ends} steps after the end", use): x for ends, each in used.items() for use, x in each.items()})
     panels[2].set_title("g, the accidental advantage", fontsize=10)
-    panels[0].set(ylim=(-1.05, 1.1), ylabel="scaled return (1 = the optimum)")
+    panels[0].set(ylim=(-1.05, 1.3), ylabel="scaled return (1 = the optimum)")
     figure.savefig(path, dpi=140)
 
 
@@ -324,5 +325,5 @@ def bars(axes: Axes, values: Mapping[tuple[str, str], float]) -> None:
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
         axes.bar(x, [max(values[name, group], -1.0) for group in groups], width, label=name)
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set_xticks(range(len(groups)), [group.replace(" ", "\n", 2) for group in groups], fontsize=7)
-    axes.legend(frameon=False, fontsize=7, loc="lower right")
+    axes.set_xticks(range(len(groups)), [fill(group, 14) for group in groups], fontsize=7)
+    axes.legend(frameon=False, fontsize=7, loc="upper center", ncols=len(series))

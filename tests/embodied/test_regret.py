@@ -182,6 +182,21 @@ def test_the_scorer_is_minus_the_regret_when_the_best_policy_is_in_the_bank(form
     np.testing.assert_allclose(scorer(shown).detach(), -regret(HOME, REWARD, shown), atol=1e-4)
 
 
+def test_where_chance_decides_what_was_chosen_counts_and_not_what_was_got():
+    world = board(chances=CHANCES, teleports=[(0, 90)])
+    true = expected_features(world) @ WEIGHTS
+    shown = pairs(2000, world=world)
+    reward = LinearReward(6)
+    reward.weights.data = torch.as_tensor(WEIGHTS, dtype=torch.float32)
+    bank = successor_features(world, optimal(world, true).policy()[None])
+    chosen, got = (Regret(reward, bank, form, 1e-5)(shown).detach().numpy() for form in ("stochastic", "deterministic"))
+    np.testing.assert_allclose(chosen, -regret(world, true, shown), atol=1e-4)
+    assert (chosen < 1e-4).all() and np.abs(got - chosen).max() > 10  # a sheep that did not bite
+    # What was got is what was expected, on average: 5 standard errors.
+    apart = (got - chosen).ravel()
+    assert abs(apart.mean()) < 5 * apart.std() / np.sqrt(len(apart))
+
+
 @pytest.mark.parametrize("form", ["deterministic", "stochastic"])
 def test_the_loss_of_the_scorer_has_the_gradient_of_finite_differences(form):
     shown = pairs(20)

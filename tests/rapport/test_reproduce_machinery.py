@@ -153,9 +153,9 @@ def test_json_has_exactly_these_keys() -> None:
 
 
 def test_keys_that_do_not_work_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ReproduceError, match=r"no system 'circle'; those that work: prefrl\b.*`rapport methods`"):
+    with pytest.raises(ReproduceError, match=r"no system 'circle'; those that work: .*\bprefrl\b.*`rapport methods`"):
         find("circle")
-    with pytest.raises(ReproduceError, match=r"'basalt' is planned, not built yet; those that work: prefrl"):
+    with pytest.raises(ReproduceError, match=r"'basalt' is planned, not built yet; those that work: .*\bprefrl\b"):
         find("basalt")
     assert main(["reproduce", "basalt"]) == 2
     assert re.fullmatch(r"rapport: 'basalt' is planned.*\n", capsys.readouterr().err)
