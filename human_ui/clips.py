@@ -21,7 +21,6 @@ import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
-from PIL import Image
 
 from embodied import atomic
 
@@ -181,13 +180,6 @@ def decode(source: bytes | Path) -> Iterator[Frame]:
             yield rgb.to_ndarray().astype(np.uint8, copy=False)
         if none:
             raise ClipError(f"{_named(source)} has no whole frame; give what `encode` returned")
-
-
-def poster(source: bytes | Path) -> bytes:
-    """The first frame of a clip as a JPEG, to be shown until the clip plays. Raises ClipError as `decode` does."""
-    picture = io.BytesIO()
-    Image.fromarray(next(decode(source))).save(picture, "JPEG", quality=85)
-    return picture.getvalue()
 
 
 def describe(data: bytes) -> Clip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -51,16 +52,10 @@ CLIP: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Shown(BaseModel):
+@dataclass(frozen=True)
+class Shown(Clip):
     """A clip, or a text, and of how many steps of behaviour it is."""
 
-    sha256: str
-    media_type: str
-    frames: int
-    fps: float
-    width: int
-    height: int
-    bytes: int
     steps: int
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from embodied.feedback import Segments
+from embodied.records import Array
 from policies.gaussian import vectors
 
 
@@ -29,6 +30,11 @@ class SoftmaxTable(nn.Module):
         """KL of this policy from another one at each stored state, [B,K,T], exact; in nats."""
         ours, theirs = self.logits.log_softmax(-1), reference.logits.log_softmax(-1)
         return (ours.exp() * (ours - theirs)).sum(-1)[vectors(segments)[..., 0].long()]
+
+    def probabilities(self) -> Array:
+        """[S,A], float64."""
+        found: Array = self.logits.detach().double().softmax(-1).numpy()
+        return found
 
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""

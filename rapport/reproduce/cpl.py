@@ -21,10 +21,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from embodied.accident import StepScores, as_reward, shifted
-from embodied.cpl import Contrast, TabularPolicy
+from embodied.direct import direct
 from embodied.feedback import Feedback, Segments
 from embodied.fit import Objective, fit, imitate, ranking
-from embodied.losses import biased, logistic, pairwise
+from embodied.losses import logistic, pairwise
+from embodied.methods import cpl
 from embodied.planning import expected_features, greedy, optimal, scaled_return, uniform_policy
 from embodied.records import Array
 from embodied.regret import regret
@@ -32,6 +33,7 @@ from embodied.scores import Return
 from embodied.walks import Ended, answered, labels, steps, walks
 from envs.delivery import board
 from envs.point import HORIZON, PointMass, lqr, quadratic_reward
+from policies.table import SoftmaxTable
 from rapport.reproduce import Comparison, Mechanism, Progress
 from rapport.reproduce.prefrl import scaled_return as scaled_on_point
 
@@ -69,18 +71,18 @@ def descend(objective: Objective, module: nn.Module, data: Feedback, count: int,
     fit(objective, data, opt, steps=count, batch=len(data), rng=np.random.default_rng(0))
 
 
-def policies(data: Feedback) -> dict[str, TabularPolicy]:
+def policies(data: Feedback) -> dict[str, SoftmaxTable]:
     """By CPL with either bias (alpha 1), and by imitation of what was preferred (SFT)."""
     found = {}
     for name in ("bias 1", "bias 0.5", "SFT"):
-        policy = TabularPolicy(STATES, ACTIONS)
-        contrast = ranking(Contrast(policy, alpha=1.0), pairwise(biased, bias=0.5 if name == "bias 0.5" else 1.0))
+        policy = SoftmaxTable(torch.zeros(STATES, ACTIONS))
+        contrast = direct(policy, cpl(alpha=1.0, bias=0.5 if name == "bias 0.5" else 1.0))
         descend(imitate(policy) if name == "SFT" else contrast, policy, data, 600, 0.05)
         found[name] = policy
     return found
 
 
-def unseen(policy: TabularPolicy, data: Feedback) -> float:
+def unseen(policy: SoftmaxTable, data: Feedback) -> float:
     """The probability of actions that occur nowhere in the data, its mean over the cells to start from."""
     at, seen = steps(data.segments), np.zeros((STATES, ACTIONS), np.bool_)
     seen[at.state.numpy(), at.action.numpy()] = True
@@ -152,7 +154,7 @@ def point_policy(data: Feedback, bias: float, seed: int) -> Mean:
     everything = replace(data, target=torch.full_like(data.target, 0.5))
     for objective, data_, count in (
         (imitate(policy), everything, 500),
-        (ranking(Contrast(policy, alpha=0.1), pairwise(biased, bias=bias)), data, 1500),
+        (direct(policy, cpl(alpha=0.1, bias=bias)), data, 1500),
     ):
         fit(objective, data_, torch.optim.Adam(policy.parameters(), lr=1e-3), steps=count, batch=96, rng=rng)
     return policy
@@ -182,7 +184,7 @@ def on_the_board(seed: int, full: bool, progress: Progress, out: Path) -> tuple[
     for i, (name, each) in enumerate(data.items()):
         learned[name] = policies(each)
         progress((0.12, 0.16, 0.2)[i])
-    best = {(d, m): scaled(greedy(p.table())) for d, each in learned.items() for m, p in each.items()}
+    best = {(d, m): scaled(greedy(p.probabilities())) for d, each in learned.items() for m, p in each.items()}
     drawn = {(d, m): scaled(p.probabilities()) for d, each in learned.items() for m, p in each.items()}
     elsewhere = {m: unseen(p, data["narrow"]) for m, p in learned["narrow"].items()}
     used = {"no": uses(accident(WITHOUT_END, "refuse", rng[4]))}

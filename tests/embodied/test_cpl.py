@@ -5,15 +5,17 @@ import pytest
 import torch
 
 from embodied.accident import StepScores, as_reward, shifted
-from embodied.cpl import Contrast, TabularPolicy
+from embodied.direct import direct
 from embodied.feedback import Segments
 from embodied.fit import fit, ranking
 from embodied.losses import biased, check_loss, logistic, pairwise
+from embodied.methods import cpl
 from embodied.planning import World, endless, expected_features, greedy, optimal, scaled_return, uniform_policy
 from embodied.regret import regret
 from embodied.scores import Return
 from embodied.walks import answered, walks
 from envs.delivery import WEIGHTS, board
+from policies.table import SoftmaxTable
 
 HOME = board()
 REWARD = expected_features(HOME) @ WEIGHTS
@@ -49,16 +51,15 @@ def test_a_bias_below_one_makes_it_costly_to_leave_both():
 
 
 def test_the_score_is_a_discounted_sum_of_log_probabilities():
-    policy = TabularPolicy(100, 4)
+    policy = SoftmaxTable(torch.zeros(100, 4))
     torch.nn.init.normal_(policy.logits)
     shown = walks(HOME, uniform_policy(HOME), (20, 2), 3, np.random.default_rng(0), "keep")
-    found = Contrast(policy, alpha=0.2, gamma=0.9)(shown)
+    found = 0.2 * direct(policy, cpl(alpha=0.2, gamma=0.9)).score(shown)
     table = np.log(policy.probabilities())
     for b, k in np.ndindex(20, 2):
         each = table[shown.obs[b, k, :, 0].long(), shown.act[b, k, :, 0].long()]
         assert found[b, k].item() == pytest.approx(0.2 * (each @ 0.9 ** np.arange(3)), rel=1e-5)
     np.testing.assert_allclose(policy.probabilities().sum(-1), 1)
-    assert (greedy(policy.table()) == greedy(policy.probabilities())).all()
 
 
 def test_on_a_bandit_the_odds_of_the_answers_come_back():
@@ -69,9 +70,9 @@ def test_on_a_bandit_the_odds_of_the_answers_come_back():
     data = answered(
         one_step(np.stack([first, second], -1)), torch.tensor(np.stack([p, 1 - p], -1), dtype=torch.float32)
     )
-    policy = TabularPolicy(2, 3)
+    policy = SoftmaxTable(torch.zeros(2, 3))
     opt = torch.optim.Adam(policy.parameters(), lr=0.05)
-    objective = ranking(Contrast(policy, alpha=0.5), pairwise(biased, bias=1.0))
+    objective = direct(policy, cpl(alpha=0.5, bias=1.0))
     fit(objective, data, opt, steps=1500, batch=6, rng=np.random.default_rng(0))
     wanted = np.exp(advantage / 0.5) / np.exp(advantage / 0.5).sum()
     np.testing.assert_allclose(policy.probabilities()[0], wanted, atol=1e-4)
@@ -81,22 +82,13 @@ def test_with_bias_what_nobody_showed_is_given_up_and_without_it_is_not():
     data = answered(one_step([[0, 1]] * 4), torch.tensor([[1.0, 0.0]]).expand(4, 2))
     left = {}
     for bias in (1.0, 0.5):
-        policy = TabularPolicy(2, 3)
+        policy = SoftmaxTable(torch.zeros(2, 3))
         opt = torch.optim.Adam(policy.parameters(), lr=0.05)
-        objective = ranking(Contrast(policy, alpha=1.0), pairwise(biased, bias=bias))
+        objective = direct(policy, cpl(alpha=1.0, bias=bias))
         fit(objective, data, opt, steps=800, batch=4, rng=np.random.default_rng(0))
         left[bias] = policy.probabilities()[0, 2]
     # Without bias the third action's logit has no gradient but through those shown: the difference alone counts.
     assert left[1.0] > 0.005 and left[0.5] < left[1.0] / 1.5
-
-
-def test_unequal_lengths_and_nonsense_are_refused():
-    policy = TabularPolicy(100, 4)
-    shown = walks(HOME, uniform_policy(HOME), (400, 2), 3, np.random.default_rng(0), "mask")
-    with pytest.raises(ValueError, match=r"the alternatives of row \d+ have \[\d, \d\] steps; .* equal lengths"):
-        Contrast(policy)(shown)
-    with pytest.raises(ValueError, match="alpha is 0; choose it above 0"):
-        Contrast(policy, alpha=0)
 
 
 def test_step_scores_sum_to_returns():

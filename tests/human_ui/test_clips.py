@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from human_ui.clips import MAX_SIDE, Clip, ClipError, Clips, decode, describe, encode, poster
+from human_ui.clips import MAX_SIDE, Clip, ClipError, Clips, decode, describe, encode
 
 CODECS = {"h264": "video/mp4", "vp9": "video/webm"}
 
@@ -219,16 +218,6 @@ def test_a_codec_that_is_not_known_is_refused():
         encode(smooth(1), fps=20, codec="av1")
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_the_poster_is_the_first_frame(codec, tmp_path):
-    frames = smooth()
-    data = encode(frames, fps=20, codec=codec)
-    (tmp_path / "clip").write_bytes(data)
-    assert poster(data) == poster(tmp_path / "clip")
-    with Image.open(io.BytesIO(poster(data))) as picture:
-        assert picture.format == "JPEG" and psnr(frames[0], np.asarray(picture)) > 30
-
-
 def strangers():
     playlist = b"ffconcat version 1.0\nfile /etc/hostname\n"
     odd = io.BytesIO()
@@ -247,14 +236,13 @@ def test_what_is_no_clip_is_neither_read_nor_kept(name, data, tmp_path):
         Clips(tmp_path).put(data)
     assert os.listdir(tmp_path) == []
     if name != "mpeg4":  # which can be played, but not by every browser
-        for read in (poster, lambda data: [*decode(data)]):
-            with pytest.raises(ClipError, match=r"^the clip of .* give what `encode` returned"):
-                read(data)
+        with pytest.raises(ClipError, match=r"^the clip of .* give what `encode` returned"):
+            list(decode(data))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ClipError, match=r"the clip .*nowhere cannot be read \(No such file or directory\)"):
-        poster(tmp_path / "nowhere")
+        list(decode(tmp_path / "nowhere"))
 
 
 DATA = encode(smooth(3), fps=20)
