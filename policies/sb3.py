@@ -258,6 +258,19 @@ class Sb3:
             act, _ = self.model.predict(self.env.present(flat), deterministic=deterministic)
         return np.asarray(act).reshape(*before, *np.shape(act)[1:])
 
+    @torch.no_grad()
+    def value(self, obs: Array) -> Array:
+        """What the agent's own critics expect from observations [N,*O] on, [N], in units of the reward it is given.
+
+        On-policy: of the present policy. Off-policy: of its most likely action, the least of the critics; SAC's count
+        the entropy bonus in.
+        """
+        seen = torch.as_tensor(self.env.present(np.asarray(obs))).float()
+        if self.on_policy:
+            return np.asarray(self.module.predict_values(seen)[:, 0].numpy())
+        act = self.module.actor._predict(seen, deterministic=True)
+        return np.asarray(torch.cat(self.module.critic(seen, act), 1).min(1).values.numpy())
+
     def mean_action(self, obs: Array, snapshot: Mapping[str, Array] | None = None) -> Array:
         """Mean [...,A], not clipped, for observations [...,O]; of an earlier `snapshot` if one is given.
 

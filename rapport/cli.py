@@ -63,6 +63,9 @@ class Train:
     """Instead of an environment: a folder of episodes and answers (`rapport data import`), learned from off-line."""
     method: Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"] = "pebble"
     """How answers become a reward and a reward behaviour. true: the environment's own reward, which asks nobody."""
+    preference: Literal["return", "regret", "cpl"] = "return"
+    """What people are taken to compare. return: sums of rewards. regret: how far each clip falls short of what could
+    have been done. cpl: how likely a good policy is to do each; the policy is learned with no reward and no RL."""
     answers: int = 100
     """How many questions may be asked in all."""
     ask: Annotated[Path | None, tyro.conf.arg(metavar="STUDY", help_behavior_hint="")] = None
@@ -83,6 +86,10 @@ class Train:
     """The simulated teacher, who judges by the environment's own reward, with the flaws of B-Pref's six."""
     tie_rate: float = 0.0
     """This share of the answers are ties, whatever the returns; 0.371 of 7,400 answers of people are."""
+    judged_by: Literal["return", "regret"] = "return"
+    """What the simulated teacher looks at. regret: by the critics of an agent that learned from the true reward."""
+    expert: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """With --judged-by regret: the folder of that agent's run (--method true); by default one is trained first."""
     select: Annotated[
         Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"] | None,
         tyro.conf.arg(help_behavior_hint=""),
@@ -119,7 +126,9 @@ class Compare:
 
     envs: tuple[str, ...]
     """Environments, as `rapport train --env` takes them."""
-    methods: tuple[Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"], ...] = (
+    methods: tuple[
+        Literal["ensemble", "pebble", "surf", "rune", "transformer", "pebble-regret", "cpl", "true"], ...
+    ] = (
         "ensemble",
         "pebble",
         "surf",

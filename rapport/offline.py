@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from embodied import RewardEnsemble, checkpoint
 from embodied.episodes import Episode
-from embodied.feedback import feedback
+from embodied.feedback import Feedback, feedback
 from embodied.loop import RewardModel
 from embodied.records import Answer, Array, Query, value_to_json
-from policies.iql import Iql, Transitions, transitions
+from embodied.rewards.learning import Ahead, StepReward
+from policies.iql import Iql, transitions
 from rapport.data_folder import look, open_folder
 from rapport.run import RunError, read_json, run_folder, write_json
 
@@ -36,7 +37,11 @@ class Reward(RewardModel, Protocol):
 @dataclass(frozen=True)
 class Settings:
     """Everything that the result depends on, beside the data. The defaults of IQL are its paper's for locomotion; its
-    antmaze has expectile .9 and temperature 10, its adroit temperature .5."""
+    antmaze has expectile .9 and temperature 10, its adroit temperature .5.
+
+    preference: whether people compared sums of rewards, or regret; then the reward is fitted again `refits` times,
+    evenly over the run, with the values that Q-learning has found under it by then.
+    """
 
     seed: int = 0
     steps: int = 20_000
@@ -53,6 +58,8 @@ class Settings:
     reward_hidden: tuple[int, ...] = (64, 64)
     reward_steps: int = 100
     chunk: int = 1000
+    preference: Literal["return", "regret"] = "return"
+    refits: int = 4
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.steps < 1 or self.chunk < 1:
@@ -105,6 +112,11 @@ def offline(
     _check(episodes, settings)
     sizes = episodes[0].obs.shape[1], episodes[0].act.shape[1]
     model = reward or _ensemble(settings, episodes, *sizes)
+    if settings.preference == "regret" and not isinstance(model, StepReward):
+        raise ValueError(
+            f"{type(model).__name__} is no embodied.rewards.learning.StepReward, where regret is worked out: extend "
+            "it, or take the return."
+        )
     policy = _policy(settings, *sizes)
     config = {
         **asdict(settings),
@@ -116,12 +128,10 @@ def offline(
         saved = out / CHECKPOINTS
         rng = np.random.default_rng([settings.seed, 1])
         if checkpoint.latest(saved) is None:
-            fitted = {name: value if np.isfinite(value) else None for name, value in model.fit(told, rng).items()}
-            write_json(out / REWARD, fitted)
+            write_json(out / REWARD, _finite(model.fit(told, rng)))
             checkpoint.save(saved, 0, policy=policy, reward=model)
         done = checkpoint.load(saved, policy=policy, reward=model)
-        paid = transitions(episodes, model.reward)
-        _train(settings, policy, model, paid, out, done, progress)
+        _train(settings, policy, model, episodes, told, out, done, progress)
         result = {
             "data": asdict(look(folder)),
             "reward": {**read_json(out / REWARD), **_against_recorded(episodes, model)},
@@ -147,7 +157,8 @@ def _train(
     settings: Settings,
     policy: Iql,
     model: Reward,
-    paid: Transitions,
+    episodes: list[Episode],
+    told: Feedback,
     out: Path,
     done: int,
     progress: Callable[[int], object] | None,
@@ -155,8 +166,17 @@ def _train(
     kept = out / LOSSES
     rows = [row for row in read_json(kept) if row["step"] <= done] if kept.exists() else []
     # A row before its checkpoint: a kill between the two costs the chunk again, never the row.
+    paid = transitions(episodes, model.reward)
+    regret = settings.preference == "regret"
+    parts = np.linspace(0, settings.steps / settings.chunk, settings.refits + 2)[1:-1]
+    refits = settings.chunk * np.unique(parts.round().astype(int)) if regret else np.zeros(0, int)
     with tqdm(total=settings.steps, initial=done, unit=" steps", disable=None if progress is None else True) as bar:
         while done < settings.steps:
+            if done and done in refits:  # so also where a run goes on from there
+                model.ahead = Ahead(policy.expects, policy.gamma)  # type: ignore[attr-defined]
+                fitted = model.fit(told, np.random.default_rng([settings.seed, 2, done]))
+                write_json(out / REWARD, _finite(fitted))
+                paid = transitions(episodes, model.reward)
             steps = min(settings.chunk, settings.steps - done)
             losses = policy.fit(paid, steps)
             done += steps
@@ -166,6 +186,10 @@ def _train(
             bar.update(steps)
             if progress is not None:
                 progress(done)
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _policy(settings: Settings, obs_size: int, act_size: int) -> Iql:

@@ -47,10 +47,19 @@ class Cell:
     def arguments(self) -> list[str]:
         """Of `rapport train`."""
         asked = {"answers": self.answers} if self.method != "true" else {}
-        told = {"env": self.env, "method": self.method, "seed": self.seed, "steps": self.steps, "clip": self.clip}
+        told = {
+            "env": self.env,
+            **_FLAGS.get(self.method, {"method": self.method}),
+            "seed": self.seed,
+            "steps": self.steps,
+            "clip": self.clip,
+        }
         more = {"sessions": self.sessions, "copies": self.copies, "horizon": self.horizon}
         named = {**told, "teacher": self.teacher, "rate": self.rate, **more, **asked}
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
+
+
+_FLAGS = {"pebble-regret": {"method": "pebble", "preference": "regret"}, "cpl": {"preference": "cpl"}}
 
 
 class CellError(ValueError):

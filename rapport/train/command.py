@@ -18,7 +18,7 @@ from rapport.console import say, working
 from rapport.offline import Settings as OfflineSettings
 from rapport.offline import offline
 from rapport.run import read_json
-from rapport.train.methods import METHODS
+from rapport.train.methods import METHODS, by_regret, contrast
 from rapport.train.people import Asking
 from rapport.train.settings import Settings
 from rapport.train.training import train
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 def settings_of(options: Train, env: str) -> Settings:
     method = METHODS[options.method]()
+    if options.preference == "cpl":
+        if options.method != "pebble":
+            raise ValueError(
+                f"--method {options.method} makes a reward, and --preference cpl learns without one: leave one of them "
+                "out."
+            )
+        method = contrast()
+    elif options.preference == "regret":
+        method = by_regret(method)
     if options.select is not None:
         method = replace(method, select=options.select)
     return Settings(
@@ -39,6 +48,8 @@ def settings_of(options: Train, env: str) -> Settings:
         seed=options.seed,
         teacher=options.teacher,
         tie_rate=options.tie_rate,
+        judged_by=options.judged_by,
+        expert="" if options.expert is None else str(options.expert),
         sessions=options.sessions,
         clip=options.clip,
         copies=options.copies,
@@ -55,7 +66,9 @@ def asking_of(options: Train) -> Asking | None:
         if wrong := [f"--{name}" for name in ("store", "run", "patience", "kind") if given[name]]:
             raise ValueError(f"{', '.join(wrong)} say how people are asked: give --ask STUDY too, or leave them out.")
         return None
-    if wrong := [f"--{name.replace('_', '-')}" for name in ("teacher", "tie_rate") if given[name]]:
+    if wrong := [
+        f"--{name.replace('_', '-')}" for name in ("teacher", "tie_rate", "judged_by", "expert") if given[name]
+    ]:
         raise ValueError(f"{', '.join(wrong)} are of a simulated teacher, and --ask asks people: leave them out.")
     if given["clip"]:
         raise ValueError(
@@ -89,7 +102,7 @@ def command(options: Train) -> int:
     return online(options, options.env) if options.env else off_line(options, options.data)  # type: ignore[arg-type]
 
 
-OFF_LINE = ("env", "data", "steps", "seed", "bounds", "out", "json")
+OFF_LINE = ("env", "data", "preference", "steps", "seed", "bounds", "out", "json")
 """What a folder of data asks of the options: there nobody is asked and nothing moves."""
 
 
@@ -99,12 +112,24 @@ def off_line(options: Train, data: Path) -> int:
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{flags} say how an environment is trained on, and --data has none: leave them out.")
-    out = options.out or Path("runs") / f"train-{data.name}-offline-seed{options.seed}"
+    if options.preference == "cpl":
+        raise ValueError(
+            "--preference cpl learns a policy from answers alone, which is what this does: "
+            f"rapport align --data {data} --method cpl"
+        )
+    regret = "-regret" if options.preference == "regret" else ""
+    out = options.out or Path("runs") / f"train-{data.name}-offline{regret}-seed{options.seed}"
     with tqdm(total=options.steps, unit=" steps", unit_scale=True, file=sys.stderr, dynamic_ncols=True) as bar:
         learned = offline(
             data,
             out,
-            OfflineSettings(seed=options.seed, steps=options.steps, low=options.bounds[0], high=options.bounds[1]),
+            OfflineSettings(
+                seed=options.seed,
+                steps=options.steps,
+                low=options.bounds[0],
+                high=options.bounds[1],
+                preference=options.preference,
+            ),
             progress=lambda done: bar.update(done - bar.n),
         )
     counted, agreement = learned.result["data"], learned.result["reward"]["agreement"]

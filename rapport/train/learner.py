@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
 
 from embodied.explore import RunningStd, state_entropy
 from embodied.loop import Agent
 from embodied.records import Array
+from embodied.rewards.learning import Ahead
 from policies.recorder import Recorder, Trajectory
 from policies.sb3 import NotFinite, Sb3
+from rapport.train.contrastive import RollsOut
 from rapport.train.settings import Settings
 from rapport.train.spaces import PATIENCE, World
 
@@ -59,7 +63,14 @@ class Learner:
     ) -> None:
         self.world, self.method, self.progress = world, settings.method, progress
         discrete = not isinstance(world.actions, spaces.Box)
-        chosen = algorithm or {"auto": PPO if discrete else SAC, "sac": SAC, "ppo": PPO}[settings.algorithm]
+        self.contrasts = settings.method.preference == "cpl"
+        if self.contrasts and (algorithm or settings.algorithm != "auto"):
+            raise ValueError("cpl learns the policy itself, by no algorithm of stable-baselines3: leave that one out")
+        chosen = (
+            RollsOut
+            if self.contrasts
+            else algorithm or {"auto": PPO if discrete else SAC, "sac": SAC, "ppo": PPO}[settings.algorithm]
+        )
         if chosen is SAC and discrete:
             raise ValueError(f"SAC acts with numbers, and {world.name}'s actions are {world.actions}; use ppo")
         own = copy.deepcopy(dict(kwargs or {}))  # stable-baselines3 writes into policy_kwargs
@@ -121,8 +132,13 @@ class Learner:
         return reward
 
     def reward_changed(self, reward: Any, fresh: bool = True) -> None:
+        if self.contrasts:
+            return  # what was refitted is the policy
         history = int(getattr(reward, "history", 1))
         method, first = self.method, not self.begun
+        if method.preference == "regret":
+            # From now on the critics learn this reward; before, they had none, and regret was minus the return.
+            getattr(reward, "model", reward).ahead = Ahead(self._value, float(self.sb3.model.gamma))
         self.begun = True
 
         def judge(obs: Array, act: Array, mask: Array | None = None) -> Array:
@@ -142,6 +158,12 @@ class Learner:
             self.sb3.relabel(judge, history)
         if fresh and self.sb3.remembers and first and method.new_critic:
             self.sb3.reset_critic(method.new_critic)
+
+    def _value(self, obs: Tensor) -> Tensor:
+        """obs [...,*O] -> [...], by the agent's critics."""
+        shape = self.world.observations.shape
+        flat = obs.reshape(-1, *shape).numpy()
+        return torch.as_tensor(self.sb3.value(flat)).reshape(obs.shape[: obs.ndim - len(shape)])
 
     def state_dict(self) -> dict[str, Any]:
         return {"sb3": self.sb3.state_dict(), "begun": self.begun}
@@ -165,7 +187,7 @@ def _nothing(obs: Array, act: Array, own: Array) -> Array:
 
 
 def _defaults(algorithm: type[BaseAlgorithm], settings: Settings, world: World) -> dict[str, Any]:
-    if algorithm is PPO:
+    if issubclass(algorithm, PPO):
         each = max(8, 512 // settings.copies)
         return {"n_steps": each, "batch_size": min(128, each * settings.copies), "n_epochs": 10}
     network = {} if world.frames else {"net_arch": [128, 128]}

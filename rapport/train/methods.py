@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 Reward = Literal["ensemble", "transformer", "true"]
+Preference = Literal["return", "regret", "cpl"]
 Choice = Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"]
 
 
@@ -29,6 +30,8 @@ class Method:
     explore: share of the environment steps spent on new states before the first question (0: on random actions).
     relabel: every remembered step gets the rewards of today. new_critic: with the first reward, new critics, and then
     this many updates on the replay. bonus: of the ensemble's spread at step 0, which shrinks by `bonus_decay` a step.
+    preference: what people are taken to compare: sums of rewards; how far each clip falls short of what could have been
+    done, by the agent's own critics; or (cpl) how likely the policy is to do each, and then there is no reward at all.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Method:
     bonus: float = 0.0
     bonus_decay: float = 1e-5
     semi: Semi | None = None
+    preference: Preference = "return"
 
     def __post_init__(self) -> None:
         if not (0 <= self.explore < 1 and self.new_critic >= 0 and self.bonus >= 0 and 0 <= self.bonus_decay < 1):
@@ -51,6 +55,17 @@ class Method:
             raise ValueError(
                 f"bonus {self.bonus} and semi {self.semi} with the transformer's reward, which offers neither a spread "
                 "of steps nor crops; leave them out, or take the ensemble"
+            )
+        if self.preference == "regret" and self.reward != "ensemble":
+            raise ValueError(
+                f"the preference is regret and the reward {self.reward}: regret adds up rewards of single steps; take "
+                "a method with the ensemble (pebble, surf, rune, ensemble)"
+            )
+        if self.preference == "cpl" and (self.select != "uniform" or self.explore or self.reward != "ensemble"):
+            raise ValueError(
+                f"the preference is cpl, which has no reward and one policy: questions are drawn evenly and nothing "
+                f"is explored first; select is {self.select}, explore {self.explore}, reward {self.reward}: take "
+                "contrast()"
             )
 
 
@@ -77,6 +92,16 @@ def rune(select: Choice = "disagreement", explore: float = 0.1, bonus: float = 0
 def transformer(select: Choice = "uniform", explore: float = 0.1) -> Method:
     """Preference Transformer's reward (arXiv 2303.00957), which sees the steps before, in PEBBLE's loop."""
     return Method("transformer", reward="transformer", select=select, explore=explore, new_critic=100)
+
+
+def by_regret(method: Method) -> Method:
+    """The method with people taken to compare regret (Knox et al. 2022, arXiv 2206.02231): docs/regret.md."""
+    return replace(method, name=f"{method.name}-regret", preference="regret")
+
+
+def contrast() -> Method:
+    """Contrastive preference learning (arXiv 2310.13639): the policy straight from answers, no reward and no RL."""
+    return Method("cpl", preference="cpl")
 
 
 def true_reward() -> Method:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,13 +160,23 @@ def _episode(run: str, t: Trajectory, world: World) -> Episode:
     return Episode(episode_id(run, t.number), t.obs, world.encode(t.act), {"reward": t.own}, t.terminated)
 
 
-def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store) -> Ask:
-    """One of B-Pref's teachers, who judges by the environment's own reward, which nothing else sees."""
+Judged = Callable[[Episode], Array]
+"""[T], what a teacher thinks of each step of an episode."""
+
+
+def own_reward(episode: Episode) -> Array:
+    """[T], of the environment."""
+    return np.asarray(episode.info["reward"], np.float64)
+
+
+def simulated(actor: Actor, settings: Settings, episodes: Episodes, store: Store, judged: Judged = own_reward) -> Ask:
+    """One of B-Pref's teachers, who judges by the environment's own reward, or something made of it, which nothing else
+    sees."""
     known: dict[str, Array] = {}
 
     def reward(segment: Segment) -> Array:
         if segment.episode not in known:
-            known[segment.episode] = np.asarray(episodes.load(segment.episode).info["reward"], np.float64)
+            known[segment.episode] = judged(episodes.load(segment.episode))
         return known[segment.episode][segment.start : segment.stop]
 
     def limits() -> Any:

@@ -20,6 +20,9 @@ class Settings:
     """steps: of the environment, all copies together. answers: questions that may be asked, in `sessions` rounds.
 
     tie_rate: this share of the teacher's answers are ties, whatever the returns (people's: `human_labels.TIE_RATE`).
+    judged_by: what the teacher looks at: the sum of the true rewards, or how far a clip falls short of what could have
+    been done, by the critics of `expert`, the folder of a run on the true reward ("": one is trained first, within the
+    run's own folder).
     clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate: the agent's
     learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says `terminated`,
     so that an end by itself is neither good nor bad.
@@ -33,6 +36,8 @@ class Settings:
     seed: int = 0
     teacher: str = "oracle"
     tie_rate: float = 0.0
+    judged_by: Literal["return", "regret"] = "return"
+    expert: str = ""
     sessions: int = 10
     clip: int = 50
     copies: int = 1
@@ -54,6 +59,11 @@ class Settings:
             f"Clips of {self.clip} steps, {self.copies} copies, {self.episodes} episodes to evaluate, a horizon of "
             f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
                 min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
+            ),
+            f"The expert is {self.expert!r}, and the teacher judges by {self.judged_by}: an expert knows regret, give "
+            "judged_by regret too, or leave it out.": bool(self.expert) and self.judged_by == "return",
+            f"Clips of {self.clip} step are judged by regret: give at least 2, where it began and where it led.": (
+                self.clip < 2 and "regret" in (self.judged_by, self.method.preference)
             ),
             f"A tie rate of {self.tie_rate}: give a share of the answers in [0, 1).": not 0 <= self.tie_rate < 1,
             f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (

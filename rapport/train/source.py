@@ -20,7 +20,7 @@ from rapport.train.corrections import follow, withdraw
 from rapport.train.learner import Actor
 from rapport.train.pace import Pace
 from rapport.train.people import Asking
-from rapport.train.questions import groups, segments, simulated
+from rapport.train.questions import Judged, groups, own_reward, segments, simulated
 from rapport.train.settings import Settings
 from rapport.train.spaces import World
 
@@ -54,11 +54,13 @@ class Source:
 
 
 @contextmanager
-def from_teacher(settings: Settings, folder: Path, actor: Actor, rounds: Sequence[Round]) -> Iterator[Source]:
+def from_teacher(
+    settings: Settings, folder: Path, actor: Actor, rounds: Sequence[Round], judged: Judged = own_reward
+) -> Iterator[Source]:
     """A teacher who judges by the environment's own reward, and answers at once; everything is in the run's folder."""
     episodes = Episodes(folder / "episodes")
     with Store(folder / "answers.sqlite", episodes) as store:
-        ask = simulated(actor, settings, episodes, store)
+        ask = simulated(actor, settings, episodes, store, judged)
         yield Source(store, ask, rounds, lambda n: sum(r.steps for r in rounds[:n]))
 
 

@@ -25,13 +25,16 @@ from embodied.rewards.transformer import PreferenceTransformer
 from human_ui import study
 from human_ui.progress import put_progress
 from human_ui.site import TERMS
+from policies.sb3 import Sb3
 from rapport.console import say
 from rapport.data_folder import doubts
 from rapport.run import machine, read_json, run_folder, write_json
+from rapport.train.contrastive import Contrast
+from rapport.train.expert import advantages, settings_of
 from rapport.train.learner import EVALUATION, Actor, Learner, returns
 from rapport.train.people import Asking, kept
 from rapport.train.pictures import try_drawing
-from rapport.train.questions import proposer, unlabelled
+from rapport.train.questions import Judged, own_reward, proposer, unlabelled
 from rapport.train.settings import Settings
 from rapport.train.source import Source, from_people, from_teacher
 from rapport.train.spaces import World, world
@@ -100,13 +103,32 @@ def train(
     rounds = settings.rounds(acts.chunk, place.limit)
     config = {**asdict(settings), "own": own}
     if ask is None:
-        with run_folder(folder, config), from_teacher(settings, folder, acts, rounds) as source:
-            return _run(settings, folder, place, acts, model, source, told, doing, says)
+        home = Path(settings.expert) if settings.expert else folder / "expert"
+        knows = settings_of(settings, home)  # refused before there is a folder
+        with run_folder(folder, config):
+            judged = own_reward if settings.judged_by == "return" else _expert(knows, home, doing, says, **sb3)
+            with from_teacher(settings, folder, acts, rounds, judged) as source:
+                return _run(settings, folder, place, acts, model, source, told, doing, says)
     run, want = ask.named(folder), kept(folder, "want", study.load(ask.study / TERMS).want)
     config["asked"] = {"study": str(ask.study.resolve()), "run": run, "want": want, "kind": ask.kind}
     people = from_people(ask, run, want, config, acts, place, model, rounds, settings.clip, says)
     with run_folder(folder, config), people as source:
         return _run(settings, folder, place, acts, model, source, told, doing, says)
+
+
+def _expert(
+    own: Settings, home: Path, doing: Callable[[str], object], says: Callable[[str], object], **sb3: Any
+) -> Judged:
+    """Who knows what could have been done; trained first, where no such run is given."""
+    doing("training the expert")
+    if not (home / "result.json").exists():
+        says(
+            f"First an expert, who learns from the true reward in {own.steps} steps: the teacher judges by its values."
+        )
+    knows = train(own, home, says=says, **sb3)
+    says(f"The expert's true return is {knows.result['return_after']:.4g}.")
+    agent: Sb3 = knows.actor.sb3  # type: ignore[attr-defined]
+    return advantages(agent.value, float(agent.model.gamma))
 
 
 def _named(part: Any) -> Any:
@@ -230,6 +252,13 @@ def _reward(
 ) -> Any:
     """The network that the method asks for; the true reward needs none, and has one that nobody teaches."""
     size, acts, seed = int(np.prod(place.observations.shape)), place.act_size, settings.seed
+    if settings.method.preference == "cpl":
+        if make or loss or not isinstance(actor, Learner):
+            raise ValueError(
+                "cpl has no reward network, a loss of its own, and the policy of the default agent: leave yours out, "
+                "or take another preference"
+            )
+        return Contrast(actor.sb3.policy, place)
     if make is not None:
         return _fit_for(settings, make(size, acts, seed))
     if settings.method.reward == "transformer":
@@ -257,6 +286,11 @@ def _fit_for(settings: Settings, network: Any) -> Any:
     needs += ["reward_after"] if getattr(network, "history", 1) > 1 else ["reward"]
     needs += ["utilities"] if settings.method.select not in ("uniform", "k-centre") else []
     needs += ["spread"] if settings.method.bonus else []
+    if settings.method.preference == "regret" and not isinstance(getattr(network, "model", network), StepReward):
+        raise ValueError(
+            f"{type(network).__name__} is no embodied.rewards.learning.StepReward, and regret is worked out there: "
+            "extend it, or take the return"
+        )
     if missing := [name for name in needs if not callable(getattr(network, name, None))]:
         raise ValueError(
             f"{type(network).__name__} has no {', '.join(missing)}, which {settings.method.name} with "
