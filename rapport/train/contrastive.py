@@ -7,6 +7,7 @@ the policy is fitted to all that they said.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from embodied.methods import cpl
 from policies.sb3 import Sb3Policy
 from rapport.train.spaces import World
 
-RATE, STEPS, BATCH = 3e-4, 200, 64
+ALPHA, RATE, STEPS, BATCH = 0.1, 3e-4, 100, 64
 
 
 class RollsOut(PPO):
@@ -43,7 +44,7 @@ class Contrast:
                 "preference"
             )
         self.policy, self.density = policy, isinstance(world.actions, spaces.Box)
-        self.method = cpl()
+        self.method = replace(cpl(ALPHA), likelihood=1.0)  # without it the policy leaves what it was seen to do
 
     def log_prob(self, segments: Segments) -> Tensor:
         """[B,K,T] of actions as rewards see them: choices are ones and zeros."""
@@ -65,8 +66,8 @@ class Contrast:
 
     @torch.no_grad()
     def utilities(self, segments: Segments) -> Tensor:
-        """The log-probability of each segment, [1,B,K], times alpha."""
-        return 0.1 * direct(self, self.method).score(segments).unsqueeze(0)
+        """The log-probability of each segment times alpha, [1,B,K]: in nats of preference."""
+        return ALPHA * direct(self, self.method).score(segments).unsqueeze(0)
 
     def state_dict(self) -> dict[str, Any]:
         return {}

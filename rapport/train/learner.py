@@ -187,7 +187,14 @@ def _nothing(obs: Array, act: Array, own: Array) -> Array:
 
 
 def _defaults(algorithm: type[BaseAlgorithm], settings: Settings, world: World) -> dict[str, Any]:
-    if issubclass(algorithm, PPO):
+    if algorithm is RollsOut:
+        each = max(8, 512 // settings.copies)
+        box = isinstance(world.actions, spaces.Box)
+        # Less noise than an algorithm that lowers it itself begins with.
+        return {"n_steps": each, "batch_size": each * settings.copies} | (
+            {"policy_kwargs": {"log_std_init": -0.5}} if box else {}
+        )
+    if algorithm is PPO:
         each = max(8, 512 // settings.copies)
         return {"n_steps": each, "batch_size": min(128, each * settings.copies), "n_epochs": 10}
     network = {} if world.frames else {"net_arch": [128, 128]}

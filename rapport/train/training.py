@@ -32,7 +32,7 @@ from rapport.run import machine, read_json, run_folder, write_json
 from rapport.train.contrastive import Contrast
 from rapport.train.expert import advantages, settings_of
 from rapport.train.learner import EVALUATION, Actor, Learner, returns
-from rapport.train.people import Asking, kept
+from rapport.train.people import ASKED, Asking, kept
 from rapport.train.pictures import try_drawing
 from rapport.train.questions import Judged, own_reward, proposer, unlabelled
 from rapport.train.settings import Settings
@@ -40,6 +40,11 @@ from rapport.train.source import Source, from_people, from_teacher
 from rapport.train.spaces import World, world
 
 FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
+_KINDS = {
+    "return": ASKED,
+    "regret": ("compare", "grade", "rank", "choose", "rate", "survey"),  # the others are about single steps
+    "cpl": ("compare", "survey"),
+}
 MakeActor = Callable[[World, Settings], Actor]
 MakeReward = Callable[[int, int, int], RewardModel]
 """(observation size, action size, seed) -> a reward network of the user's own."""
@@ -88,6 +93,11 @@ def train(
         raise ValueError(f"an actor of your own makes no use of {', '.join(sb3)}; leave that or the actor out")
     if ask and not settings.asks:
         raise ValueError(f"The method {settings.method.name} asks nobody: give another one, or leave the study out.")
+    if ask and ask.kind not in (kinds := _KINDS[settings.method.preference]):
+        raise ValueError(
+            f"With {settings.method.preference}, people can be asked in kinds {', '.join(kinds)}, and kind is "
+            f"{ask.kind!r}: take one of them, or the return."
+        )
     folder = Path(folder)
     if ask:
         ask.check()

@@ -20,7 +20,7 @@ from human_ui.site import open_site
 from policies.recorder import Trajectory
 from rapport.cli import main
 from rapport.run import RunError
-from rapport.train import METHODS, Asking, Settings, train
+from rapport.train import METHODS, Asking, Settings, by_regret, contrast, pebble, train
 from rapport.train.pace import Open, Pace, next_turn
 from rapport.train.people import foretold, known, labelled, learner
 from rapport.train.pictures import drawing, frames
@@ -186,12 +186,21 @@ class Stop(Exception):
     pass
 
 
+ROLLS = {"n_steps": 12, "batch_size": 12}
+
+
 @pytest.mark.parametrize(
-    ("name", "kwargs"), [("Drawn", SMALL), ("Frames", {"n_steps": 12, "batch_size": 12, "n_epochs": 1})]
+    ("name", "method", "kwargs"),
+    [
+        ("Drawn", pebble(), SMALL),
+        ("Drawn", by_regret(pebble()), SMALL),
+        ("Drawn", contrast(), ROLLS),
+        ("Frames", pebble(), {**ROLLS, "n_epochs": 1}),
+    ],
 )
-def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_path, name, kwargs):
+def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_path, name, method, kwargs):
     """Stopped after rounds and within them; then played again without anybody, from its logs: bit for bit the same."""
-    made = settings(name, answers=8 if name == "Drawn" else 4)
+    made = replace(settings(name, answers=8 if name == "Drawn" else 4), method=method)
 
     def stopped_at(index):
         def told(row):
@@ -222,6 +231,19 @@ def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_pa
     replayed = train(made, tmp_path / "again", ask=Asking(study, run="run"), kwargs=kwargs)
     assert files(tmp_path / "run") == files(tmp_path / "again")
     assert [r["returns"] for r in replayed.rows] == [r["returns"] for r in all_rows]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "sentence"),
+    [
+        (by_regret(pebble()), "stop", "With regret, people can be asked in kinds compare, .*, and kind is 'stop'"),
+        (contrast(), "grade", "With cpl, people can be asked in kinds compare, survey, and kind is 'grade'"),
+    ],
+)
+def test_kinds_that_a_preference_cannot_learn_from_are_refused(study, tmp_path, method, kind, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train(replace(settings(), method=method), tmp_path / "run", ask=Asking(study, kind=kind))
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_runs_share_a_study(study, tmp_path):
