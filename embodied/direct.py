@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embodied.feedback import Feedback, Segments
-from embodied.fit import judged
+from embodied.fit import judged, precise
 from embodied.methods import Method
 from embodied.policy import Anchored, Policy
 from embodied.scores import mean_log_prob
@@ -82,13 +82,19 @@ class Direct:
         return losses
 
     def _score(self, logp: Tensor, segments: Segments) -> Tensor:
+        precise("log-probabilities", logp)
         steps = segments.mask.sum(-1)
-        if self.policy.density and self.method.densities == "equal lengths" and (steps != steps[:, :1]).any():
+        dense = self.policy.density and self.method.densities == "equal lengths"
+        if (dense or self.method.equal_lengths) and (steps != steps[:, :1]).any():
             row = int((steps != steps[:, :1]).any(-1).nonzero()[0])
+            what = (
+                "log-densities, whose unit then decides with the length"
+                if dense
+                else "log-probabilities, which fall with every step, so that the shorter one would seem the better"
+            )
             raise ValueError(
-                f"row {row} compares {steps[row].tolist()} steps, and {self.method.name} adds up log-densities, whose "
-                "unit then decides with the length; cut segments to one length, or take simpo or a method with a "
-                "reference"
+                f"row {row} compares {steps[row].tolist()} steps, and {self.method.name} adds up {what}; cut segments "
+                "to one length, or take simpo or a method with a reference"
             )
         ref = torch.zeros_like(logp) if self._reference is None else self._reference.log_prob(segments)
         score = self.method.score(logp, ref, self.method.steps(segments))

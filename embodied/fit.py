@@ -25,14 +25,27 @@ def ranking(scorer: Scorer, loss: Loss, label_model: LabelModel = as_given) -> O
 
 
 def judged(score: Tensor, feedback: Feedback, loss: Loss, label_model: LabelModel = as_given) -> Tensor:
-    """The loss of the scores [...,B,K] under what the label model makes of the target, summed over members, [B]."""
-    losses = loss(score, label_model(loss, score.detach(), feedback))
+    """The loss of the scores [...,B,K] under what the label model makes of the target, summed over members, [B].
+
+    Raises ValueError for scores of half precision.
+    """
+    losses = loss(precise("scores", score), label_model(loss, score.detach(), feedback))
     if losses.shape != score.shape[:-1]:
         raise ValueError(
             f"the loss gave {list(losses.shape)} for scores {list(score.shape)}; it must give one number per row, "
             f"{list(score.shape[:-1])}: make a loss of f(better, worse) with pairwise(f)"
         )
     return losses.reshape(-1, len(feedback)).sum(0)
+
+
+def precise(what: str, x: Tensor) -> Tensor:
+    """x as it is. Raises ValueError for half precision: its differences are mostly rounding once they are sums."""
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"the {what} are {x.dtype}, three decimal digits or fewer: a sum over steps loses what sets two segments "
+            "apart; work them out in float32, from logits.float()"
+        )
+    return x
 
 
 def imitate(policy: Policy) -> Objective:
@@ -42,7 +55,7 @@ def imitate(policy: Policy) -> Objective:
     """
 
     def objective(feedback: Feedback) -> Tensor:
-        logp = policy.log_prob(feedback.segments)
+        logp = precise("log-probabilities", policy.log_prob(feedback.segments))
         score = mean_log_prob(logp, torch.zeros_like(logp), feedback.segments.mask)
         return -(feedback.target.detach() * score).sum(-1)
 

@@ -70,6 +70,10 @@ class Method:
     """Whether continuous actions will do, whose log-probability has a unit: always, if the alternatives are of equal
     length, or never."""
 
+    equal_lengths: bool = False
+    """All alternatives must have as many steps, even where actions have probabilities: every step lowers their sum, so
+    that the shorter one would seem the better. `replace(method, equal_lengths=False)` is how to insist otherwise."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.likelihood < math.inf:
             raise ValueError(f"likelihood is {self.likelihood}; give a finite coefficient of at least 0")
@@ -197,7 +201,9 @@ def cpl(alpha: float = 0.1, bias: float = 0.5, gamma: float = 1.0) -> Method:
     """Contrastive preference learning (arXiv 2310.13639): people compare regret, so segments may start anywhere."""
     loss = pairwise(biased, beta=_above_0("alpha", alpha), bias=_bias(bias))
     score = discounted_log_prob(gamma)
-    return Method("cpl", score, loss, reference=False, same_context=False, densities="equal lengths")
+    return Method(
+        "cpl", score, loss, reference=False, same_context=False, densities="equal lengths", equal_lengths=True
+    )
 
 
 def cpl_kl(alpha: float = 0.2, bias: float = 0.75, gamma: float = 1.0) -> Method:

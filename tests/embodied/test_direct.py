@@ -15,10 +15,15 @@ from embodied.fit import fit
 from embodied.label_models import EM
 from embodied.losses import pairwise
 from embodied.methods import Method
+from embodied.planning import expected_features, uniform_policy
+from embodied.regret import regret
 from embodied.scores import log_ratio, mean_log_ratio
+from embodied.walks import answered, labels, walks
+from envs.delivery import board
 from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable
 
+HOME = board()
 ARMS = 5
 REFERENCE = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15], dtype=torch.float64)
 REWARD = torch.tensor([0.0, 0.5, -0.7, 1.2, 0.3], dtype=torch.float64)
@@ -248,6 +253,28 @@ def test_different_starts_are_refused_unless_one_insists_or_the_method_allows_it
         direct(gaussian(), m.dpo())(feedback)
     for method in (m.cpl(), m.cpl_kl(), m.kto(), m.bco(), replace(m.dpo(), same_context=False)):
         assert direct(gaussian(), method)(feedback).shape == (4,)
+
+
+def test_cpl_wants_equal_lengths_of_probabilities_too():
+    shown = walks(HOME, uniform_policy(HOME), (300, 2), 6, np.random.default_rng(0))  # some come to an end before
+    feedback = answered(shown, labels(-regret(HOME, expected_features(HOME) @ HOME.weights, shown)))
+    table = SoftmaxTable(torch.zeros(100, 4))
+    with pytest.raises(
+        ValueError, match=r"row \d+ compares .* steps, and cpl adds up log-prob.* the shorter one would"
+    ):
+        direct(table, m.cpl())(feedback)
+    for method in (replace(m.cpl(), equal_lengths=False), m.cpl_kl(), replace(m.cpo(), same_context=False)):
+        assert direct(table, method)(feedback).shape == (300,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_with_the_mend(dtype):
+    feedback = arm_pairs(3)
+    for method in (m.dpo(), m.cpl(), m.kto()):
+        objective = direct(gaussian(), method)
+        logp = objective.policy.log_prob(feedback.segments).to(dtype)
+        with pytest.raises(ValueError, match=r"the log-probabilities are torch\..*float16.*logits\.float"):
+            objective.losses(logp, feedback)
 
 
 def test_sums_of_densities_want_equal_lengths():
