@@ -67,6 +67,8 @@ class Settings:
                 f"The seed is {self.seed}, steps are {self.steps} and chunks {self.chunk}: give a seed from 0 on, and "
                 "at least one step in all and in a chunk."
             )
+        if self.refits < 1:
+            raise ValueError(f"The reward is fitted again with {self.refits} refits: give at least one.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,11 @@ def offline(
         raise ValueError(
             f"{type(model).__name__} is no embodied.rewards.learning.StepReward, where regret is worked out: extend "
             "it, or take the return."
+        )
+    if settings.preference == "regret" and (told.segments.mask.sum(-1) < 2).any():
+        raise ValueError(
+            "A segment has one step, and regret needs where it began and where it led: ask about longer ones, or take "
+            "the return."
         )
     policy = _policy(settings, *sizes)
     config = {
