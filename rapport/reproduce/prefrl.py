@@ -18,19 +18,22 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
 from embodied.queries import Select, disagreement, information_gain, uniform
-from embodied.records import Answer, Array, Compare, Query
+from embodied.records import Answer, Array, Compare, Query, Segment
 from embodied.rewards.ensemble import RewardEnsemble
+from embodied.rewards.learning import Ahead
 from embodied.store import Store
 from embodied.teachers import answer, noisy
-from envs.point import HORIZON, PointMass, lqr, quadratic_reward
+from envs.point import HORIZON, A, B, PointMass, lqr, quadratic_reward
 from policies.sb3 import Sb3
 from rapport.reproduce import Comparison, Mechanism, Progress
 
 DOMAINS = ("point",)
+By = Literal["return", "regret"]
 Answers = Literal["given", "turned round", "tossed", "none: the true reward"]
 TRUE: Answers = "none: the true reward"
 
@@ -56,9 +59,11 @@ class Outcome:
 
 
 class PointAgent:
-    """PPO on the point mass, and rollouts of its own noisy behaviour to ask about."""
+    """PPO on the point mass, and rollouts of its own noisy behaviour to ask about. by: what it takes the person to
+    compare; for regret it tells the reward what its critic expects."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, by: By = "return") -> None:
+        self.by = by
         self.pool = PointMass(POINTS, seed=seed + 1)
         self.sb3 = Sb3(
             PointMass(POINTS, seed=seed),
@@ -95,7 +100,12 @@ class PointAgent:
         return {}
 
     def reward_changed(self, reward: Any, fresh: bool = True) -> None:
+        if self.by == "regret":
+            reward.ahead = Ahead(self.value, 1.0)
         self.sb3.reward_changed(lambda obs, act, own: reward.reward(obs, act))
+
+    def value(self, obs: Tensor) -> Tensor:
+        return torch.as_tensor(self.sb3.value(obs.reshape(-1, 5).numpy())).reshape(obs.shape[:-1])
 
     def state_dict(self) -> dict[str, Any]:
         return {"sb3": self.sb3.state_dict(), "pool": self.pool.state_dict()}
@@ -133,14 +143,16 @@ def run(
     select: Select = information_gain,
     tick: Callable[[], object] = int,
     rounds: Sequence[Round] = ROUNDS,
+    judged_by: By = "return",
+    by: By = "return",
 ) -> Outcome:
-    """One person, one agent, one budget."""
+    """One person, one agent, one budget. judged_by: what the person compares; by: what the learner takes it to be."""
     goal = np.random.default_rng([seed, 1]).uniform(-0.8, 0.8, 2)
     true = quadratic_reward(goal)
-    agent = PointAgent(seed)
+    agent = PointAgent(seed, by)
     reward = RewardEnsemble(5, 2, members=5, hidden=(128,), seed=seed, steps=30)
     person = noisy(
-        lambda clip: float(true(clip.obs, clip.act).sum()),
+        (lambda clip: float(true(clip.obs, clip.act).sum())) if judged_by == "return" else minus_regret(goal),
         seed=seed,
         temperature=TEMPERATURE,
         lapse=1.0 if answers == "tossed" else LAPSE,
@@ -175,6 +187,19 @@ def run(
                     curve.append((report.budget.answered, found))
                 tick()
     return Outcome(tuple(curve), miss)
+
+
+def minus_regret(goal: Array) -> Callable[[Segment], float]:
+    """What a clip was worth and left to be had, less what was to be had when it began: exact."""
+    true, best = quadratic_reward(goal), lqr(goal)
+
+    def utility(clip: Segment) -> float:
+        state = clip.obs[-1, :4] @ A.T + np.clip(clip.act[-1], -1, 1) @ B.T
+        after = np.append(state, clip.obs[-1, 4] + 2 / HORIZON)
+        began, left = best.value(np.stack([clip.obs[0], after]))
+        return float(true(clip.obs, clip.act).sum() + left - began)
+
+    return utility
 
 
 def turned_round(given: Answer) -> Answer:

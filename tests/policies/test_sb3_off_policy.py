@@ -164,6 +164,23 @@ def test_new_critics_leave_the_actor_as_it_is():
     assert not np.array_equal(agent.snapshot()["actor.mu.weight"], after["actor.mu.weight"])
 
 
+@pytest.mark.parametrize("algorithm", [SAC, TD3, PPO])
+def test_values_are_those_of_the_reward_it_is_given(algorithm):
+    """1 a step for ever, discounted by a half, is worth 2 everywhere."""
+    if algorithm is PPO:
+        settings = {"n_steps": 64, "batch_size": 64, "n_epochs": 60, "learning_rate": 1e-2, "gamma": 0.5}
+    else:
+        settings = {"batch_size": 64, "gamma": 0.5, "tau": 0.5, "learning_rate": 1e-2, "learning_starts": 20}
+        settings |= {"buffer_size": 500} | ({"ent_coef": 1e-4} if algorithm is SAC else {})
+    env = ExactCopies(lambda: gymnasium.make("Pendulum-v1"), 1, seed=0)
+    agent = Sb3(env, seed=0, algorithm=algorithm, policy_kwargs={"net_arch": [32]}, **settings)
+    agent.reward_changed(lambda obs, act, own: np.ones(len(obs)))
+    agent.advance(320)
+    buffer = agent.model.rollout_buffer if algorithm is PPO else agent.model.replay_buffer
+    value = agent.value(buffer.observations.reshape(-1, 3)[:50])  # where it has been
+    assert value.shape == (50,) and np.abs(value - 2).mean() < 0.3
+
+
 def test_frames_and_discrete_actions(tmp_path):
     def make(seed):
         settings = {"n_steps": 8, "batch_size": 8, "n_epochs": 1}
