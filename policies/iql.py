@@ -210,12 +210,6 @@ class Iql:
         miss = (act - torch.tanh(self.actor(obs)[0])) * torch.exp(-log_std)
         return (-0.5 * miss**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    @torch.no_grad()
-    def expects(self, obs: Tensor) -> Tensor:
-        """What is to be had from observations [...,O] on, [...], discounted by gamma: the value of its last fit."""
-        value: Tensor = self.value(self._standard(obs))[0, ..., 0]
-        return value
-
     def log_prob(self, segments: Segments) -> Tensor:
         """Log-density [B,K,T] of the stored actions before they are clipped to their bounds, differentiable."""
         if isinstance(segments.obs, dict):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,17 +15,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from embodied import RewardEnsemble, checkpoint
+from embodied import AdvantageEnsemble, RewardEnsemble, checkpoint
 from embodied.episodes import Episode
-from embodied.feedback import Feedback, feedback
+from embodied.feedback import feedback
 from embodied.loop import RewardModel
 from embodied.records import Answer, Array, Query, value_to_json
-from embodied.rewards.learning import Ahead, StepReward
-from policies.iql import Iql, transitions
+from policies.iql import Iql, Transitions, transitions
 from rapport.data_folder import look, open_folder
 from rapport.run import RunError, read_json, run_folder, write_json
 
 CHECKPOINTS, LOSSES, REWARD, RESULT = "checkpoints", "losses.json", "reward.json", "result.json"
+
+
+RIVALS = 32  # actions that an advantage is held against
 
 
 class Reward(RewardModel, Protocol):
@@ -37,10 +39,8 @@ class Reward(RewardModel, Protocol):
 @dataclass(frozen=True)
 class Settings:
     """Everything that the result depends on, beside the data. The defaults of IQL are its paper's for locomotion; its
-    antmaze has expectile .9 and temperature 10, its adroit temperature .5.
-
-    preference: whether people compared sums of rewards, or regret; then the reward is fitted again `refits` times,
-    evenly over the run, with the values that Q-learning has found under it by then.
+    antmaze has expectile .9 and temperature 10, its adroit temperature .5. preference: what people compared; of regret
+    an advantage is learned.
     """
 
     seed: int = 0
@@ -59,7 +59,6 @@ class Settings:
     reward_steps: int = 100
     chunk: int = 1000
     preference: Literal["return", "regret"] = "return"
-    refits: int = 4
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.steps < 1 or self.chunk < 1:
@@ -67,8 +66,6 @@ class Settings:
                 f"The seed is {self.seed}, steps are {self.steps} and chunks {self.chunk}: give a seed from 0 on, and "
                 "at least one step in all and in a chunk."
             )
-        if self.refits < 1:
-            raise ValueError(f"The reward is fitted again with {self.refits} refits: give at least one.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,17 +110,12 @@ def offline(
         raise ValueError(f"All {len(answers)} answers in {folder} are skips: ask for at least one comparison.")
     _check(episodes, settings)
     sizes = episodes[0].obs.shape[1], episodes[0].act.shape[1]
+    if reward and settings.preference == "regret":
+        raise ValueError(
+            f"{type(reward).__name__} says itself what it pays: make an AdvantageEnsemble of it, and leave the preference "
+            "at return."
+        )
     model = reward or _ensemble(settings, episodes, *sizes)
-    if settings.preference == "regret" and not isinstance(model, StepReward):
-        raise ValueError(
-            f"{type(model).__name__} is no embodied.rewards.learning.StepReward, where regret is worked out: extend "
-            "it, or take the return."
-        )
-    if settings.preference == "regret" and (told.segments.mask.sum(-1) < 2).any():
-        raise ValueError(
-            "A segment has one step, and regret needs where it began and where it led: ask about longer ones, or take "
-            "the return."
-        )
     policy = _policy(settings, *sizes)
     config = {
         **asdict(settings),
@@ -135,10 +127,12 @@ def offline(
         saved = out / CHECKPOINTS
         rng = np.random.default_rng([settings.seed, 1])
         if checkpoint.latest(saved) is None:
-            write_json(out / REWARD, _finite(model.fit(told, rng)))
+            fitted = {name: value if np.isfinite(value) else None for name, value in model.fit(told, rng).items()}
+            write_json(out / REWARD, fitted)
             checkpoint.save(saved, 0, policy=policy, reward=model)
         done = checkpoint.load(saved, policy=policy, reward=model)
-        _train(settings, policy, model, episodes, told, out, done, progress)
+        paid = transitions(episodes, model.reward)
+        _train(settings, policy, model, paid, out, done, progress)
         result = {
             "data": asdict(look(folder)),
             "reward": {**read_json(out / REWARD), **_against_recorded(episodes, model)},
@@ -164,8 +158,7 @@ def _train(
     settings: Settings,
     policy: Iql,
     model: Reward,
-    episodes: list[Episode],
-    told: Feedback,
+    paid: Transitions,
     out: Path,
     done: int,
     progress: Callable[[int], object] | None,
@@ -173,17 +166,8 @@ def _train(
     kept = out / LOSSES
     rows = [row for row in read_json(kept) if row["step"] <= done] if kept.exists() else []
     # A row before its checkpoint: a kill between the two costs the chunk again, never the row.
-    paid = transitions(episodes, model.reward)
-    regret = settings.preference == "regret"
-    parts = np.linspace(0, settings.steps / settings.chunk, settings.refits + 2)[1:-1]
-    refits = settings.chunk * np.unique(parts.round().astype(int)) if regret else np.zeros(0, int)
     with tqdm(total=settings.steps, initial=done, unit=" steps", disable=None if progress is None else True) as bar:
         while done < settings.steps:
-            if done and done in refits:  # so also where a run goes on from there
-                model.ahead = Ahead(policy.expects, policy.gamma)  # type: ignore[attr-defined]
-                fitted = model.fit(told, np.random.default_rng([settings.seed, 2, done]))
-                write_json(out / REWARD, _finite(fitted))
-                paid = transitions(episodes, model.reward)
             steps = min(settings.chunk, settings.steps - done)
             losses = policy.fit(paid, steps)
             done += steps
@@ -195,10 +179,6 @@ def _train(
                 progress(done)
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
-
-
 def _policy(settings: Settings, obs_size: int, act_size: int) -> Iql:
     names = ("seed", "low", "high", "hidden", "expectile", "temperature", "gamma", "tau", "rate", "batch")
     return Iql(obs_size, act_size, **{name: getattr(settings, name) for name in names})
@@ -206,15 +186,19 @@ def _policy(settings: Settings, obs_size: int, act_size: int) -> Iql:
 
 def _ensemble(settings: Settings, episodes: list[Episode], obs_size: int, act_size: int) -> Reward:
     """Normalised on the steps of all episodes: what the policy is paid has deviation 1 on its data."""
-    model: Reward = RewardEnsemble(
-        obs_size,
-        act_size,
-        members=settings.members,
-        hidden=settings.reward_hidden,
-        steps=settings.reward_steps,
-        seed=settings.seed,
+    network: dict[str, Any] = {
+        "members": settings.members,
+        "hidden": settings.reward_hidden,
+        "steps": settings.reward_steps,
+        "seed": settings.seed,
+    }
+    rivals = np.random.default_rng(settings.seed).uniform(settings.low, settings.high, (RIVALS, act_size))
+    model = (
+        AdvantageEnsemble(obs_size, act_size, rivals, **network)
+        if settings.preference == "regret"
+        else RewardEnsemble(obs_size, act_size, **network)
     )
-    model.anchor(np.concatenate([e.obs for e in episodes]), np.concatenate([e.act for e in episodes]))  # type: ignore[attr-defined]
+    model.anchor(np.concatenate([e.obs for e in episodes]), np.concatenate([e.act for e in episodes]))  
     return model
 
 

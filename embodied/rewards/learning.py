@@ -1,8 +1,7 @@
 """What the reward networks have in common: how they are refitted, and how an agent is given their rewards."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ from embodied.records import Array
 from embodied.scores import Return, Scorer
 
 FAST = 0.03  # the rate of thresholds and rationalities: a handful of numbers that have farther to go than weights
-
-
-@dataclass(frozen=True, eq=False)
-class Ahead:
-    """value: obs [...,*O] -> [...]: what is to be had from there on of the normalised reward, discounted by gamma."""
-
-    value: Callable[[Tensor], Tensor]
-    gamma: float
 
 
 class RewardNetwork(nn.Module):
@@ -106,12 +97,8 @@ class RewardNetwork(nn.Module):
 class StepReward(RewardNetwork):
     """A reward network whose reward depends on the present step alone: `forward(obs, act)` is the members' own.
 
-    A segment is worth the sum of its rewards, or where `ahead` is set, minus its regret under them. What an agent is
-    given is the mean of the normalised members.
+    A segment is worth the sum of its rewards. What an agent is given is the mean of the normalised members.
     """
-
-    ahead: Ahead | None = None
-    """What is to be had from where a segment begins and ends. No part of the state: whoever knows it sets it."""
 
     def anchor(self, obs: Array, act: Array) -> None:
         """Fix the steps obs [N,*O], act [N,A] to normalise on; once, before the first fit."""
@@ -121,14 +108,16 @@ class StepReward(RewardNetwork):
         if self.anchors is None and isinstance(segments.obs, Tensor):
             self.anchor(segments.obs[segments.mask].cpu().numpy(), segments.act[segments.mask].cpu().numpy())
 
-    def anchored(self, anchors: Sequence[Tensor]) -> Tensor:
-        reward: Tensor = self(*anchors)
+    def paid(self, obs: Tensor, act: Tensor) -> Tensor:
+        """What of it an agent is given, before it is normalised: obs [...,*O], act [...,A] -> [E,...]."""
+        reward: Tensor = self(obs, act)
         return reward
 
+    def anchored(self, anchors: Sequence[Tensor]) -> Tensor:
+        return self.paid(*anchors)
+
     def score(self, segments: Segments) -> Tensor:
-        """What each member thinks of each segment, [E,B,K], in nats of preference."""
-        if self.ahead is not None:
-            return minus_regret(self, segments, self.ahead)
+        """What each member thinks of each segment, [E,B,K]: the sum of its own rewards, in nats of preference."""
         score: Tensor = Return(self)(segments)
         return score
 
@@ -153,37 +142,8 @@ class StepReward(RewardNetwork):
     def _normalised(self, obs: Array, act: Array) -> Tensor:
         """[E,B]."""
         tensors = [finite(name, x, self.reward_mean.device) for name, x in (("observation", obs), ("action", act))]
-        parts = [self(*part) for part in zip(*(torch.split(x, self.chunk) for x in tensors), strict=True)]
+        parts = [self.paid(*part) for part in zip(*(torch.split(x, self.chunk) for x in tensors), strict=True)]
         return (torch.cat(parts, 1) - self.reward_mean[:, None]) / self.reward_std[:, None]
-
-
-def minus_regret(model: StepReward, segments: Segments, ahead: Ahead) -> Tensor:
-    """sum gamma^t r_t + gamma^L V(s_L) - V(s_0) of each member, [E,B,K]: what was got, and is still to be had, less
-    what was to be had (Knox et al. 2022, arXiv 2206.02231, eq. 3).
-
-    The last step shown is where the others led: its own reward does not count, since nobody sees what it led to. V is
-    fitted, and so held fixed: it is that of the reward as it was, and moves when whoever fits it has caught up. Each
-    member takes it in its own units, and less its own mean reward, as the agent is given it. Raises ValueError for
-    segments of one step.
-    """
-    mask, obs = segments.mask, segments.obs
-    assert isinstance(obs, Tensor)
-    count = mask.sum(-1)
-    if (count < 2).any():
-        row, k = (count < 2).nonzero()[0].tolist()
-        raise ValueError(
-            f"alternative {k} of row {row} has {int(count[row, k])} step, and regret needs where it began and where it "
-            "led; show clips of two steps or more, or take the return"
-        )
-    first = mask.int().argmax(-1)
-    last = mask.shape[-1] - 1 - mask.flip(-1).int().argmax(-1)
-    rows, ks = torch.meshgrid(*(torch.arange(n) for n in mask.shape[:2]), indexing="ij")
-    began, led = (ahead.value(obs[rows, ks, at]) for at in (first, last))  # [B,K]
-    since = torch.arange(mask.shape[-1]) - first.unsqueeze(-1)
-    each = (model(obs, segments.act) - model.reward_mean[:, None, None, None]) * ahead.gamma ** since.clamp(min=0)
-    counts = mask & (torch.arange(mask.shape[-1]) < last.unsqueeze(-1))
-    got: Tensor = torch.where(counts, each, 0.0).sum(-1)
-    return got + model.reward_std[:, None, None] * (ahead.gamma ** (last - first) * led - began)
 
 
 def refit(

@@ -18,14 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
 from embodied.queries import Select, disagreement, information_gain, uniform
 from embodied.records import Answer, Array, Compare, Query, Segment
 from embodied.rewards.ensemble import RewardEnsemble
-from embodied.rewards.learning import Ahead
+from embodied.rewards.advantage import AdvantageEnsemble
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 from envs.point import HORIZON, A, B, PointMass, lqr, quadratic_reward
@@ -42,6 +41,7 @@ POINTS, CLIP, CANDIDATES = 64, 6, 100
 ROUNDS: tuple[Round, ...] = (Round(5, 0),) * 10 + (Round(5, 2 * POINTS * HORIZON),) * 30
 ANSWERS = sum(r.questions for r in ROUNDS)
 TEMPERATURE, LAPSE = 0.3, 0.05  # of the person, in units of the true return of a clip
+RIVALS = 32  # actions that an advantage is held against
 GOALS = 2  # persons per seed who are listened to; the figure is their mean
 
 
@@ -59,11 +59,9 @@ class Outcome:
 
 
 class PointAgent:
-    """PPO on the point mass, and rollouts of its own noisy behaviour to ask about. by: what it takes the person to
-    compare; for regret it tells the reward what its critic expects."""
+    """PPO on the point mass, and rollouts of its own noisy behaviour to ask about."""
 
-    def __init__(self, seed: int, by: By = "return") -> None:
-        self.by = by
+    def __init__(self, seed: int) -> None:
         self.pool = PointMass(POINTS, seed=seed + 1)
         self.sb3 = Sb3(
             PointMass(POINTS, seed=seed),
@@ -100,12 +98,7 @@ class PointAgent:
         return {}
 
     def reward_changed(self, reward: Any, fresh: bool = True) -> None:
-        if self.by == "regret":
-            reward.ahead = Ahead(self.value, 1.0)
         self.sb3.reward_changed(lambda obs, act, own: reward.reward(obs, act))
-
-    def value(self, obs: Tensor) -> Tensor:
-        return torch.as_tensor(self.sb3.value(obs.reshape(-1, 5).numpy())).reshape(obs.shape[:-1])
 
     def state_dict(self) -> dict[str, Any]:
         return {"sb3": self.sb3.state_dict(), "pool": self.pool.state_dict()}
@@ -149,8 +142,10 @@ def run(
     """One person, one agent, one budget. judged_by: what the person compares; by: what the learner takes it to be."""
     goal = np.random.default_rng([seed, 1]).uniform(-0.8, 0.8, 2)
     true = quadratic_reward(goal)
-    agent = PointAgent(seed, by)
-    reward = RewardEnsemble(5, 2, members=5, hidden=(128,), seed=seed, steps=30)
+    agent = PointAgent(seed)
+    settings = {"members": 5, "hidden": (128,), "seed": seed, "steps": 30}
+    rivals = np.random.default_rng([seed, 3]).uniform(-1, 1, (RIVALS, 2))
+    reward = RewardEnsemble(5, 2, **settings) if by == "return" else AdvantageEnsemble(5, 2, rivals, **settings)
     person = noisy(
         (lambda clip: float(true(clip.obs, clip.act).sum())) if judged_by == "return" else minus_regret(goal),
         seed=seed,

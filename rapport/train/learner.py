@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor
 
 from embodied.explore import RunningStd, state_entropy
 from embodied.loop import Agent
 from embodied.records import Array
-from embodied.rewards.learning import Ahead
 from policies.recorder import Recorder, Trajectory
 from policies.sb3 import NotFinite, Sb3
 from rapport.train.contrastive import RollsOut
@@ -136,9 +133,6 @@ class Learner:
             return  # what was refitted is the policy
         history = int(getattr(reward, "history", 1))
         method, first = self.method, not self.begun
-        if method.preference == "regret":
-            # From now on the critics learn this reward; before, they had none, and regret was minus the return.
-            getattr(reward, "model", reward).ahead = Ahead(self._value, float(self.sb3.model.gamma))
         self.begun = True
 
         def judge(obs: Array, act: Array, mask: Array | None = None) -> Array:
@@ -158,12 +152,6 @@ class Learner:
             self.sb3.relabel(judge, history)
         if fresh and self.sb3.remembers and first and method.new_critic:
             self.sb3.reset_critic(method.new_critic)
-
-    def _value(self, obs: Tensor) -> Tensor:
-        """obs [...,*O] -> [...], by the agent's critics."""
-        shape = self.world.observations.shape
-        flat = obs.reshape(-1, *shape).numpy()
-        return torch.as_tensor(self.sb3.value(flat)).reshape(obs.shape[: obs.ndim - len(shape)])
 
     def state_dict(self) -> dict[str, Any]:
         return {"sb3": self.sb3.state_dict(), "begun": self.begun}

@@ -31,7 +31,8 @@ class Method:
     relabel: every remembered step gets the rewards of today. new_critic: with the first reward, new critics, and then
     this many updates on the replay. bonus: of the ensemble's spread at step 0, which shrinks by `bonus_decay` a step.
     preference: what people are taken to compare: sums of rewards; how far each clip falls short of what could have been
-    done, by the agent's own critics; or (cpl) how likely the policy is to do each, and then there is no reward at all.
+    done, so that what they teach is an advantage (`AdvantageEnsemble`); or (cpl) how likely the policy is to do each,
+    and then there is no reward at all.
     """
 
     name: str
@@ -58,8 +59,8 @@ class Method:
             )
         if self.preference == "regret" and self.reward != "ensemble":
             raise ValueError(
-                f"the preference is regret and the reward {self.reward}: regret adds up rewards of single steps; take "
-                "a method with the ensemble (pebble, surf, rune, ensemble)"
+                f"the preference is regret and the reward {self.reward}: an advantage is of single steps; take a method "
+                "with the ensemble (pebble, surf, rune, ensemble)"
             )
         if self.preference == "cpl" and (self.select != "uniform" or self.explore or self.reward != "ensemble"):
             raise ValueError(

@@ -62,9 +62,6 @@ class Settings:
             ),
             f"The expert is {self.expert!r}, and the teacher judges by {self.judged_by}: an expert knows regret, give "
             "judged_by regret too, or leave it out.": bool(self.expert) and self.judged_by == "return",
-            f"Clips of {self.clip} step are judged by regret: give at least 2, where it began and where it led.": (
-                self.clip < 2 and "regret" in (self.judged_by, self.method.preference)
-            ),
             f"A tie rate of {self.tie_rate}: give a share of the answers in [0, 1).": not 0 <= self.tie_rate < 1,
             f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
                 not 0 <= self.rate < 1

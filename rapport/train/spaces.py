@@ -61,6 +61,19 @@ class World:
             return np.concatenate(parts, -1)
         return act.astype(np.float32)
 
+    def any_actions(self, n: int, seed: int) -> Array:
+        """[C,act_size], as `encode` gives them: every one where there is one choice, else n drawn evenly (where there
+        is no bound, within 1)."""
+        if isinstance(self.actions, spaces.Discrete):
+            return np.eye(self.act_size, dtype=np.float32)
+        rng = np.random.default_rng(seed)
+        if isinstance(self.actions, spaces.MultiDiscrete):
+            return self.encode(rng.integers(0, self.actions.nvec, (n, len(self.actions.nvec))))
+        assert isinstance(self.actions, spaces.Box)
+        low, high = np.maximum(self.actions.low, -1e6), np.minimum(self.actions.high, 1e6)
+        low, high = np.where(low <= -1e6, -1.0, low), np.where(high >= 1e6, 1.0, high)
+        return rng.uniform(low, high, (n, *self.actions.shape)).astype(np.float32)
+
 
 def _one_hot(choice: Array, n: int) -> Array:
     return np.eye(n, dtype=np.float32)[choice.astype(int)]

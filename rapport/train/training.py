@@ -17,6 +17,7 @@ from embodied import checkpoint
 from embodied.feedback import Budget, spent
 from embodied.loop import RewardModel, preference_loop
 from embodied.losses import Loss, PairLoss
+from embodied.rewards.advantage import AdvantageEnsemble
 from embodied.rewards.conv import PixelEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.rewards.learning import StepReward
@@ -39,10 +40,11 @@ from rapport.train.settings import Settings
 from rapport.train.source import Source, from_people, from_teacher
 from rapport.train.spaces import World, world
 
+RIVALS = 32  # actions that an advantage is held against
 FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
 _KINDS = {
     "return": ASKED,
-    "regret": ("compare", "grade", "rank", "choose", "rate", "survey"),  # the others are about single steps
+    "regret": ASKED,
     "cpl": ("compare", "survey"),
 }
 MakeActor = Callable[[World, Settings], Actor]
@@ -279,8 +281,12 @@ def _reward(
         return PreferenceTransformer(size, acts, members=members, seed=seed, loss=loss, history=history)
     network: StepReward
     if place.frames:
+        if settings.method.preference == "regret":
+            raise ValueError(f"{settings.env} shows frames, and advantages are of vectors; take the return")
         height, width, colours = place.observations.shape
         network = PixelEnsemble((height, width, colours), acts, seed=seed, loss=loss)
+    elif settings.method.preference == "regret":
+        network = AdvantageEnsemble(size, acts, place.any_actions(RIVALS, seed), seed=seed, loss=loss, steps=FIT)
     else:
         network = RewardEnsemble(size, acts, seed=seed, loss=loss, steps=FIT)
     if (semi := settings.method.semi) is None:
@@ -296,10 +302,10 @@ def _fit_for(settings: Settings, network: Any) -> Any:
     needs += ["reward_after"] if getattr(network, "history", 1) > 1 else ["reward"]
     needs += ["utilities"] if settings.method.select not in ("uniform", "k-centre") else []
     needs += ["spread"] if settings.method.bonus else []
-    if settings.method.preference == "regret" and not isinstance(getattr(network, "model", network), StepReward):
+    if settings.method.preference == "regret":
         raise ValueError(
-            f"{type(network).__name__} is no embodied.rewards.learning.StepReward, and regret is worked out there: "
-            "extend it, or take the return"
+            f"{type(network).__name__} says itself what it pays: make an AdvantageEnsemble of it, and leave the "
+            "preference at return"
         )
     if missing := [name for name in needs if not callable(getattr(network, name, None))]:
         raise ValueError(

@@ -37,10 +37,9 @@ def make(folder: Path, n: int = 6, value: Compare | Skip | None = None, scale: f
     return folder
 
 
-@pytest.mark.parametrize("settings", [TINY, replace(TINY, preference="regret", refits=3)])
-def test_stopped_and_started_again_it_ends_the_same(tmp_path: Path, settings: Settings) -> None:
+def test_stopped_and_started_again_it_ends_the_same(tmp_path: Path) -> None:
     data = make(tmp_path / "data")
-    whole = offline(data, tmp_path / "whole", settings)
+    whole = offline(data, tmp_path / "whole", TINY)
 
     class Stop(Exception): ...
 
@@ -49,9 +48,9 @@ def test_stopped_and_started_again_it_ends_the_same(tmp_path: Path, settings: Se
             raise Stop
 
     with pytest.raises(Stop):
-        offline(data, tmp_path / "part", settings, progress=stop)
+        offline(data, tmp_path / "part", TINY, progress=stop)
     seen: list[int] = []
-    part = offline(data, tmp_path / "part", settings, progress=seen.append)
+    part = offline(data, tmp_path / "part", TINY, progress=seen.append)
     assert seen == [30, 40]
     assert part.result == whole.result
     obs = np.random.default_rng(1).normal(size=(50, 2))
@@ -59,21 +58,6 @@ def test_stopped_and_started_again_it_ends_the_same(tmp_path: Path, settings: Se
     assert np.array_equal(load_policy(tmp_path / "part").act(obs), whole.policy.act(obs))
     for name in ("losses.json", "reward.json", "result.json"):
         assert (tmp_path / "part" / name).read_text() == (tmp_path / "whole" / name).read_text()
-
-
-def test_regret_refits_the_reward_with_the_values_of_the_policy(tmp_path: Path) -> None:
-    data = make(tmp_path / "data")
-    by_return = offline(data, tmp_path / "return", TINY)
-    by_regret = offline(data, tmp_path / "regret", replace(TINY, preference="regret", refits=1))
-    obs, act = np.random.default_rng(1).normal(size=(50, 2)), np.zeros((50, 1))
-    assert not np.allclose(by_return.reward.reward(obs, act), by_regret.reward.reward(obs, act))
-    with open_folder(data) as store:
-        whole = [store.episodes.load(f"e{i}") for i in (0, 1)]
-        store.add_queries([Query("short", (cut(whole[0], 0, 1), cut(whole[1], 0, 1)))])
-        store.add_answers([Answer("short", "short", "ann", "person", Compare(0.0))])
-    with pytest.raises(ValueError, match="A segment has one step, and regret needs where it began and where it led"):
-        offline(data, tmp_path / "short", replace(TINY, preference="regret"))
-    assert not (tmp_path / "short").exists()
 
 
 def test_the_reward_follows_the_answers_and_the_recorded_one_is_only_compared(tmp_path: Path) -> None:
@@ -144,8 +128,6 @@ def test_what_cannot_be_learned_from_is_told_and_leaves_no_run(tmp_path: Path) -
         offline(mixed, tmp_path / "out", TINY)
     with pytest.raises(ValueError, match="at least one step in all"):
         Settings(steps=0)
-    with pytest.raises(ValueError, match="0 refits"):
-        Settings(refits=0)
     assert not (tmp_path / "out").exists()
 
 
