@@ -168,6 +168,10 @@ class Ask:
     """New people, by names of your choice; each gets a link, which is shown once."""
     texts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Answers of language models to be asked about: JSON lines, {"prompt": "...", "answers": ["...", "..."]}."""
+    walks: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """A ready study: N questions about walks on a delivery board, with clips, instructions and a quiz."""
+    board: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """With --walks: a board of your own, rows of codes as text or JSON."""
     revoke: tuple[str, ...] = ()
     """People whose invitation ends; what they answered stays. Nothing is served then."""
     erase: tuple[str, ...] = ()
