@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -56,7 +57,10 @@ def _offer_walks(site: Site, world: Board, n: int) -> None:
     from rapport.board_study import offer
 
     with working(f"drawing {n} questions about walks"):
-        offer(site, world, n)
+        kinds = Counter(pick.kind for pick in offer(site, world, n))
+    say(
+        f"walks: {kinds['at random']} pairs at random, {kinds['opposed']} opposed, {kinds['known']} with a known answer"
+    )
 
 
 def template(name: str) -> str:

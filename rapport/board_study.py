@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import torch
 from embodied.episodes import Episode
 from embodied.feedback import Segments
 from embodied.planning import expected_features, uniform_policy
-from embodied.records import Array, Compare, Query, Value
+from embodied.records import Array, Compare, Value
 from embodied.regret import regret
 from embodied.walks import NEXT, STATE, partial_return, walks
 from envs.delivery import ACTIONS as MOVES
@@ -35,6 +36,16 @@ VISIBLY, CLEARLY = 0.5, 20.0  # how far apart two walks are, earned and regrette
 FPS, PER_STEP, STILL = 12, 6, 6  # frames a second, for each step, and before and after them
 
 
+@dataclass(frozen=True)
+class Pick:
+    """A pair to be asked about. kind: at random, opposed, or known, and then the answer."""
+
+    first: Episode
+    second: Episode
+    kind: str
+    known: Compare | None = None
+
+
 def pool(world: Board) -> tuple[Segments, Array, Array]:
     """Pairs of walks at random, and by how much the first is better, [B]: in what it earns, and in what is regretted.
 
@@ -50,27 +61,26 @@ def pool(world: Board) -> tuple[Segments, Array, Array]:
     return pairs, np.round(earned[:, 0] - earned[:, 1], 2), np.round(fall[:, 1] - fall[:, 0], 2)
 
 
-def picks(world: Board) -> Iterator[tuple[Episode, Episode, Compare | None]]:
-    """Pairs to be asked about, and what is known of them; no two alike, and none of a walk with itself."""
+def picks(world: Board) -> Iterator[Pick]:
+    """In the order in which they are asked: no two alike, and no walk against itself."""
     pairs, earned, fell = pool(world)
-    clear = (np.minimum(earned, fell) > CLEARLY) | (np.maximum(earned, fell) < -CLEARLY)
+    least, most = np.minimum(earned, fell), np.maximum(earned, fell)
     kinds = {
-        "any": np.ones(POOL, bool),
-        "opposed": (earned * fell < 0) & (np.minimum(abs(earned), abs(fell)) >= VISIBLY),
-        "known": clear,
+        "at random": np.ones(POOL, bool),
+        "opposed": (least <= -VISIBLY) & (most >= VISIBLY),
+        "known": (least > CLEARLY) | (most < -CLEARLY),
     }
-    rows = {name: iter(np.flatnonzero(which).tolist()) for name, which in kinds.items()}
+    rows = {kind: iter(np.flatnonzero(which).tolist()) for kind, which in kinds.items()}
     seen = set()
     for place in range(POOL):
-        name = "known" if place % 10 == 9 else ("any", "opposed")[place % 2]
-        for row in rows[name]:
+        kind = "known" if place % 10 == 9 else ("at random", "opposed")[place % 2]
+        for row in rows[kind]:
             first, second = (_episode(world, pairs, row, k) for k in range(2))
             both = frozenset((first.id, second.id))
-            if len(both) < 2 or both in seen:
-                continue
-            seen.add(both)
-            yield first, second, Compare(float(earned[row] > 0)) if name == "known" else None
-            break
+            if len(both) == 2 and both not in seen:
+                seen.add(both)
+                yield Pick(first, second, kind, Compare(float(earned[row] > 0)) if kind == "known" else None)
+                break
 
 
 def _episode(world: Board, pairs: Segments, row: int, k: int) -> Episode:
@@ -79,7 +89,7 @@ def _episode(world: Board, pairs: Segments, row: int, k: int) -> Episode:
     return walk(world, start, pairs.act[row, k, :, 0].int().tolist())
 
 
-def offer(site: Site, world: Board, n: int) -> list[Query]:
+def offer(site: Site, world: Board, n: int) -> list[Pick]:
     """The first n questions about a board, put into a study; those that are asked already stay as they are.
 
     Raises DataError where the study holds anything but walks on this board, StudyError where there are not so many.
@@ -87,20 +97,21 @@ def offer(site: Site, world: Board, n: int) -> list[Query]:
     check_board(site.store, world)
     if n < 1:
         raise StudyError(f"{n} questions about walks: give at least 1")
-    chosen = [pick for pick, _ in zip(picks(world), range(n), strict=False)]
+    chosen = list(islice(picks(world), n))
     if len(chosen) < n:
         raise StudyError(f"the board is good for {len(chosen)} questions, not for {n}; ask fewer, or take a larger one")
     cell = max(8, 400 // max(world.codes.shape))
     queries, clips, truth = [], {}, dict[str, Value]()
-    for first, second, known in chosen:
-        query = question(first, second)
-        site.store.episodes.save([first, second])
+    for pick in chosen:
+        walked = (pick.first, pick.second)
+        query = question(*walked)
+        site.store.episodes.save(walked)
         queries.append(query)
-        clips[query.id] = [site.clips.put(encode(frames(world, w, cell), fps=FPS)).sha256 for w in (first, second)]
-        if known is not None:
-            truth[query.id] = known
+        clips[query.id] = [site.clips.put(encode(frames(world, w, cell), fps=FPS)).sha256 for w in walked]
+        if pick.known is not None:
+            truth[query.id] = pick.known
     desk.offer(site.store, queries, clips, want=site.study().want, truth=truth)
-    return queries
+    return chosen
 
 
 def frames(world: Board, walk: Episode, cell: int) -> Iterator[Array]:
