@@ -56,7 +56,7 @@ def read(path: Path, world: Board) -> list[Label]:
         raise DataError(f"{path} cannot be read ({error}); give labels of walks as text") from error
     found = []
     for line, given in _csv(path, text) if path.suffix == ".csv" else enumerate(text.split("\n"), 1):
-        if given == "":
+        if isinstance(given, str) and not given.strip():
             continue
         try:
             row = json.loads(given) if isinstance(given, str) else given
@@ -86,8 +86,11 @@ def _label(row: object, world: Board, annotator: str) -> Label:
         said = math.nan
     if not 0 <= said <= 1:
         raise DataError(f"the label is {row['label']!r}; give 1 (the first is better), 0 (the second) or .5 (as good)")
+    who = str(row.get("annotator", annotator))
+    if not 1 <= len(who) <= 100:
+        raise DataError(f"the annotator is {who[:40]!r}; give a name of 1 to 100 characters, or leave it out")
     first, second = (_walk(world, row[name], name) for name in COLUMNS[:2])
-    return Label(first, second, said, str(row.get("annotator", annotator)))
+    return Label(first, second, said, who)
 
 
 def _walk(world: Board, given: object, name: str) -> Episode:

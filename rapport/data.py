@@ -24,7 +24,7 @@ Address = Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint=
 
 @dataclass(frozen=True)
 class Import:
-    """Recordings (D4RL, Minari, robomimic), pairs, a study's answers or labels of walks, into a data folder or a study."""
+    """Recordings, pairs, the answers of a study or labels of walks on a board into a data folder or a study."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """An .npz or .hdf5 with observations, actions, rewards, terminals, timeouts; a robomimic .hdf5; the folder of a

@@ -276,20 +276,20 @@ def test_labels_of_ones_own_in_and_out_and_in_again(tmp_path, small, capsys):
         ({**GOOD, "second": "4 0 up"}, "line 2: second: the walk starts at 4 0; rows go to 2, columns to 3"),
         ({**GOOD, "second": "1 1 up"}, "line 2: second: the walk starts at 1 1, in a house"),
         ({**GOOD, "second": "0 2 down left"}, "line 2: second: the walk from 0 2 is over after 1 steps"),
-        ({**GOOD, "annotator": ""}, "line 2: |annotator"),
+        ({**GOOD, "annotator": ""}, "line 2: the annotator is ''; give a name"),
     ],
 )
 def test_a_label_that_makes_no_sense_is_named_by_its_line(tmp_path, small, row, sentence, capsys):
     path = lines(tmp_path / "mine.jsonl", GOOD, row)
-    with pytest.raises((DataError, ValueError), match=sentence):
-        board_labels.records(board_labels.read(path, read_board(str(small))))
+    with pytest.raises(DataError, match=sentence):
+        board_labels.read(path, read_board(str(small)))
     assert main(["data", "import", str(path), str(tmp_path / "d"), "--board", str(small)]) == 2
     assert not (tmp_path / "d").exists(), "what is refused leaves nothing behind"
 
 
 def test_files_without_labels(tmp_path, small):
     world = read_board(str(small))
-    for name, text in [("a.jsonl", "\n"), ("a.csv", ""), ("a.csv", "first,second,label\n")]:
+    for name, text in [("a.jsonl", "\r\n \n"), ("a.csv", ""), ("a.csv", "first,second,label\n")]:
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError, match="holds no label; give at least one line"):
             board_labels.read(tmp_path / name, world)
