@@ -14,6 +14,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 import torch
+from sqlalchemy import select
 
 from embodied.episodes import Episode
 from embodied.feedback import Segments
@@ -27,6 +28,7 @@ from human_ui import desk
 from human_ui.clips import encode
 from human_ui.site import Site
 from human_ui.study import StudyError
+from human_ui.tables import OFFER
 from rapport.boards import check_board, question, walk
 
 STEPS = 3
@@ -101,10 +103,14 @@ def offer(site: Site, world: Board, n: int) -> list[Pick]:
     if len(chosen) < n:
         raise StudyError(f"the board is good for {len(chosen)} questions, not for {n}; ask fewer, or take a larger one")
     cell = max(8, 400 // max(world.codes.shape))
+    with site.store.read() as connection:
+        there = set(connection.execute(select(OFFER.c.query)).scalars())
     queries, clips, truth = [], {}, dict[str, Value]()
     for pick in chosen:
         walked = (pick.first, pick.second)
         query = question(*walked)
+        if query.id in there:
+            continue
         site.store.episodes.save(walked)
         queries.append(query)
         clips[query.id] = [site.clips.put(encode(frames(world, w, cell), fps=FPS)).sha256 for w in walked]
