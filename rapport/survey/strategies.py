@@ -6,7 +6,7 @@ Nothing here was tuned for any strategy: all see the same posterior, pools, batc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from embodied.walks import steps, walks
 from rapport.reproduce import Comparison, Mechanism, Progress
 from rapport.survey.asking import BUDGET, LENGTH, SESSIONS, STRATEGIES, Place, generated, joined, labels_needed, place
 from rapport.survey.posterior import SPREAD, posterior, summary, utility
+from rapport.survey.seconds import By, seconds_needed
 
-REPEATS = {"uniform": 24, "k-centre": 24}
-OTHERS = 4  # repeats of the other strategies
+REPEATS = {"uniform": 24, "k-centre": 24, "information": 8, "volume removal": 8}
+OTHERS, TIMED = 4, 12  # repeats of the other strategies, and where seconds are counted
 
 # Where choosing may lose: in a small pool, and where answers are wrong; and where it need not choose a whole batch.
 CELLS: Mapping[str, Mapping[str, Any]] = {
@@ -90,7 +91,7 @@ def strategies(seed: int, full: bool, progress: Progress) -> tuple[list[Mechanis
     """Every strategy in batches of five, and with `full` a few of them where choosing may lose, and the schedules."""
     where = place(np.random.default_rng([seed, 3]))
     cells = [(cell, name) for cell in CELLS for name in TRIED] if full else []
-    total, done = len(STRATEGIES) + len(cells) + (len(SCHEDULES) if full else 0), 0
+    total, done = len(STRATEGIES) + 1 + len(cells) + (len(SCHEDULES) if full else 0), 0
 
     def tick() -> None:
         nonlocal done
@@ -112,6 +113,14 @@ def strategies(seed: int, full: bool, progress: Progress) -> tuple[list[Mechanis
         Comparison("labels that uniform needs", tuple(map(float, found["uniform"])), "no figure", (np.nan, np.nan)),
         *(fewer(n, "batches of five", found[n], found["uniform"], authors) for n in STRATEGIES if n != "uniform"),
     ]
+    timed = {
+        by: [seconds_needed(where, by, np.random.default_rng([seed, 6, n])) for n in range(TIMED)]
+        for by in get_args(By)
+    }
+    tick()
+    for by in ("information", "information per second"):
+        less = tuple(a - b for a, b in zip(timed[by], timed["uniform"], strict=True))
+        comparisons.append(Comparison(f"seconds that {by} needs, less uniform's", less, "no figure", (-np.inf, 0.0)))
     others: dict[tuple[str, str], list[int]] = {}
     for cell, name in cells:
         others[cell, name] = needed(where, name, seed, OTHERS, **CELLS[cell])
