@@ -84,12 +84,27 @@ class Train:
     tie_rate: float = 0.0
     """This share of the answers are ties, whatever the returns; 0.371 of 7,400 answers of people are."""
     select: Annotated[
-        Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"] | None,
+        Literal[
+            "uniform",
+            "disagreement",
+            "entropy",
+            "information",
+            "k-centre",
+            "disagreement+k-centre",
+            "entropy+k-centre",
+            "information+dpp",
+            "information+medoids",
+        ]
+        | None,
         tyro.conf.arg(help_behavior_hint=""),
     ] = None
     """How questions are chosen; the method's own way unless told."""
     sessions: int = 10
     """Rounds of questions, evenly over the run."""
+    schedule: Literal["constant", "decaying", "growing"] = "constant"
+    """How many questions a round asks: always as many, fewer and fewer, or more and more."""
+    recent: float = 1.0
+    """Questions are about this share of the remembered episodes, the newest."""
     clip: int = 50
     """Steps of a clip; the whole episode where it is shorter. With --ask the study says how long clips are."""
     copies: int = 1

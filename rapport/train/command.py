@@ -40,6 +40,8 @@ def settings_of(options: Train, env: str) -> Settings:
         teacher=options.teacher,
         tie_rate=options.tie_rate,
         sessions=options.sessions,
+        schedule=options.schedule,
+        recent=options.recent,
         clip=options.clip,
         copies=options.copies,
         horizon=options.horizon,

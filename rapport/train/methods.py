@@ -8,7 +8,17 @@ from types import MappingProxyType
 from typing import Literal
 
 Reward = Literal["ensemble", "transformer", "true"]
-Choice = Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"]
+Choice = Literal[
+    "uniform",
+    "disagreement",
+    "entropy",
+    "information",
+    "k-centre",
+    "disagreement+k-centre",
+    "entropy+k-centre",
+    "information+dpp",
+    "information+medoids",
+]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from embodied.loop import Round
+from embodied.schedule import Schedule, shares
 from embodied.teachers import BPREF
 from rapport.train.methods import Method, pebble
 
@@ -20,9 +21,10 @@ class Settings:
     """steps: of the environment, all copies together. answers: questions that may be asked, in `sessions` rounds.
 
     tie_rate: this share of the teacher's answers are ties, whatever the returns (people's: `human_labels.TIE_RATE`).
-    clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate: the agent's
-    learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says `terminated`,
-    so that an end by itself is neither good nor bad.
+    schedule: how the sessions share the questions. recent: questions are about this share of the remembered episodes,
+    the newest. clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate:
+    the agent's learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says
+    `terminated`, so that an end by itself is neither good nor bad.
     """
 
     env: str
@@ -34,6 +36,8 @@ class Settings:
     teacher: str = "oracle"
     tie_rate: float = 0.0
     sessions: int = 10
+    schedule: Schedule = "constant"
+    recent: float = 1.0
     clip: int = 50
     copies: int = 1
     horizon: int = 0
@@ -55,6 +59,9 @@ class Settings:
             f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
                 min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
             ),
+            f"Questions about the newest {self.recent} of the episodes: give a share in (0, 1].": not 0
+            < self.recent
+            <= 1,
             f"A tie rate of {self.tie_rate}: give a share of the answers in [0, 1).": not 0 <= self.tie_rate < 1,
             f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
                 not 0 <= self.rate < 1
@@ -79,7 +86,7 @@ class Settings:
         first = -(-first // chunk) * chunk
         ends = np.linspace(first, self.steps, self.sessions + 1)
         ends = (np.ceil(ends / chunk) * chunk).astype(int)
-        questions = np.diff(np.linspace(0, self.answers if self.asks else 0, self.sessions + 1).round().astype(int))
+        questions = shares(self.schedule, self.answers if self.asks else 0, self.sessions)
         steps = np.diff(ends)
         if (steps <= 0).any():
             raise ValueError(
