@@ -1,0 +1,201 @@
+"""Simulated people on a delivery board, one for each type of feedback, who say what its likelihood says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embodied.evidence.acting import Demonstrations, demonstrate, demonstrated, sight, sighted
+from embodied.evidence.interventions import watch, watched
+from embodied.evidence.language import critiqued, vocabulary, written
+from embodied.evidence.learning import Evidence, Said
+from embodied.evidence.options import Options, choose, chosen
+from embodied.evidence.pairs import felt, thurstone, undecided
+from embodied.evidence.plans import against, corrections, found
+from embodied.evidence.proxies import designs, proxy_choices
+from embodied.evidence.signals import Signals, signals, tamer
+from embodied.evidence.statements import critiques, feature_queries, reasons
+from embodied.feedback import Segments, by_kind
+from embodied.losses import Loss, bt_ties, pairwise
+from embodied.planning import uniform_policy
+from embodied.rational import rational
+from embodied.records import Query, Segment
+from embodied.teachers import answer
+from embodied.walks import FOUND, steps, walks
+from envs.delivery import FEATURES, Board, board
+
+LENGTH = 10  # steps of a walk that is shown
+SIZES = MappingProxyType({"compare": 2, "rank": 4, "choose": 4, "grade": 2, "rate": 2, "mark": 1, "stop": 1})
+CREDIT = torch.tensor([0.0, 0.3, 0.7], dtype=torch.float64)  # signals come one step late, mostly two
+QUIET = 0.4  # signals are about rewards of hardly more than 1
+REACH, EFFORT = 2, 0.5  # a correction changes at most two actions
+PLAN, PAST, SAMPLES, PROXIES = 5, 6, 15, 40
+CARE = 2.0  # what people do is so much more rational than what they say
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A board, and what is wanted there: weights [D]."""
+
+    board: Board
+    weights: Tensor
+
+    @cached_property
+    def designed(self) -> Tensor:
+        """What the best policies for PROXIES random rewards find, [N,S,D]; what is far ahead hardly counts."""
+        near = board(self.board.codes, gamma=0.9)
+        return designs(near, np.random.default_rng(0).normal(size=(PROXIES, len(self.weights))))
+
+
+Person = Callable[[Place, int, np.random.Generator], Evidence]
+
+
+def shown(place: Place, shape: tuple[int, int], rng: np.random.Generator) -> Segments:
+    """Walks at random, of which people are asked."""
+    return walks(place.board, uniform_policy(place.board), shape, LENGTH, rng)
+
+
+def sums(segments: Segments) -> Tensor:
+    """What each found, [B,K,D] float64."""
+    at = steps(segments)
+    return (at.found.double() * at.mask[..., None]).sum(-2)
+
+
+def answers(kind: str, place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    """Answers of a kind that the GUI asks, as they are stored."""
+    data = shown(place, (n, SIZES[kind]), rng)
+    assert isinstance(data.obs, Tensor)
+    queries = []
+    for b, (obs, act, mask) in enumerate(zip(data.obs.numpy(), data.act.numpy(), data.mask.numpy(), strict=True)):
+        parts = (
+            Segment(f"{b}-{k}", 0, int(m.sum()), o[m], a[m])
+            for k, (o, a, m) in enumerate(zip(obs, act, mask, strict=True))
+        )
+        queries.append(Query(f"{kind}{b}", tuple(parts), kind))
+    weights = place.weights.numpy()
+    teacher = rational(lambda segment: segment.obs[:, FOUND:] @ weights, seed=int(rng.integers(2**31)))
+    parts, _ = by_kind([answer(teacher, query, "person") for query in queries], queries)
+    return Several(tuple(Said(part) for part in parts))
+
+
+class Several(torch.nn.Module):
+    """The rows of one kind, which may be of several sizes, one after the other."""
+
+    def __init__(self, parts: tuple[Said, ...]) -> None:
+        super().__init__()
+        for part in parts[1:]:
+            part.likelihoods = parts[0].likelihoods
+        self.parts = torch.nn.ModuleList(parts)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        return torch.cat([part(weights) for part in self.parts])
+
+
+def pairs(
+    loss: Loss, say: Callable[[Tensor, np.random.Generator], Tensor], place: Place, n: int, rng: np.random.Generator
+) -> Evidence:
+    """Comparisons of which another likelihood is true."""
+    about = sums(shown(place, (n, 2), rng))
+    target = say(about @ place.weights, rng)
+    return lambda weights: loss(about @ weights, target)
+
+
+def options(
+    make: Callable[[Place, int, np.random.Generator], Options], place: Place, n: int, rng: np.random.Generator
+) -> Evidence:
+    return partial(chosen, choose(make(place, n, rng), place.weights, rng))
+
+
+def corrected(place: Place, n: int, rng: np.random.Generator) -> Options:
+    start = rng.choice(place.board.starts, n)
+    return corrections(place.board, start, rng.integers(4, size=(n, PLAN)), REACH, EFFORT)
+
+
+def asked(place: Place, n: int, rng: np.random.Generator) -> Options:
+    each = np.argsort(rng.random((n, len(place.weights))), 1)[:, :2]
+    return feature_queries(torch.from_numpy(each), len(place.weights))
+
+
+def explained(place: Place, n: int, rng: np.random.Generator) -> Options:
+    about = sums(shown(place, (2 * n, 2), rng))
+    return reasons(about[(about[:, 0] != about[:, 1]).any(-1)][:n])
+
+
+def tried(place: Place, n: int, rng: np.random.Generator) -> Options:
+    return proxy_choices(place.designed, torch.from_numpy(rng.choice(place.board.starts, n)))
+
+
+def in_words(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    about = critiques(sums(shown(place, (n, 1), rng))[:, 0])
+    said = choose(about, place.weights, rng).index.tolist()
+    texts = [written(i % len(FEATURES), i < len(FEATURES), FEATURES) for i in said]
+    return partial(chosen, critiqued(about, texts, vocabulary(FEATURES))[0])
+
+
+def called_out(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    segments = shown(place, (n, 1), rng)
+    about = steps(segments).found[:, 0].double()
+    mean = QUIET * (about @ place.weights)
+    # What is called out after the end is still about the last steps.
+    return partial(tamer, Signals(about, signals(mean, CREDIT, rng), CREDIT))
+
+
+def stopped(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    segments = shown(place, (n, 1), rng)
+    about = steps(segments).found[:, 0].double()
+    return partial(watched, watch(about, segments.mask[:, 0].sum(-1), place.weights, rng))
+
+
+def driven(place: Place, n: int, rng: np.random.Generator) -> Demonstrations:
+    return demonstrate(place.board, CARE * place.weights, rng.choice(place.board.starts, n), LENGTH, rng)
+
+
+def shown_how(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    return partial(demonstrated, place.board, driven(place, n, rng))
+
+
+def among_samples(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    data = driven(place, n, rng)
+    start = data.state[:, 0].numpy()
+    own = found(place.board, start, data.action[:, None].numpy())[:, 0]
+    others = found(place.board, start, rng.integers(4, size=(n, SAMPLES, LENGTH)))
+    return partial(chosen, against(own, others))
+
+
+def left_so(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+    start = torch.eye(len(place.board.terminal), dtype=torch.float64)[
+        torch.from_numpy(rng.choice(place.board.starts, n))
+    ]
+    return partial(sighted, place.board, sight(place.board, CARE * place.weights, start, PAST, rng))
+
+
+PEOPLE: Mapping[str, Person] = MappingProxyType(
+    {
+        "compare": partial(answers, "compare"),
+        "tie": partial(pairs, bt_ties(2.0), undecided),
+        "thurstone": partial(pairs, pairwise(thurstone), felt),
+        "grade": partial(answers, "grade"),
+        "rank": partial(answers, "rank"),
+        "choose": partial(answers, "choose"),
+        "rate": partial(answers, "rate"),
+        "mark": partial(answers, "mark"),
+        "stop": partial(answers, "stop"),
+        "tamer": called_out,
+        "intervention": stopped,
+        "correction": partial(picked, corrected),
+        "demonstration": shown_how,
+        "samples": among_samples,
+        "state": left_so,
+        "critique": in_words,
+        "feature query": partial(picked, asked),
+        "reason": partial(picked, explained),
+        "proxy": partial(picked, tried),
+    }
+)
+"""Every type that tells the weights, by its key in `types`; `coach` and `trace` teach something else."""
