@@ -80,8 +80,8 @@ def answers(kind: str, place: Place, n: int, rng: np.random.Generator) -> Eviden
         queries.append(Query(f"{kind}{b}", tuple(parts), kind))
     weights = place.weights.numpy()
     teacher = rational(lambda segment: segment.obs[:, FOUND:] @ weights, seed=int(rng.integers(2**31)))
-    parts, _ = by_kind([answer(teacher, query, "person") for query in queries], queries)
-    return Several(tuple(Said(part) for part in parts))
+    told, _ = by_kind([answer(teacher, query, "person") for query in queries], queries)
+    return Several(tuple(Said(part) for part in told))
 
 
 class Several(torch.nn.Module):
@@ -106,7 +106,7 @@ def pairs(
     return lambda weights: loss(about @ weights, target)
 
 
-def options(
+def picked(
     make: Callable[[Place, int, np.random.Generator], Options], place: Place, n: int, rng: np.random.Generator
 ) -> Evidence:
     return partial(chosen, choose(make(place, n, rng), place.weights, rng))
