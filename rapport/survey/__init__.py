@@ -1,1 +1,1 @@
-"""The survey of RLHF (Kaufmann et al. 2023, arXiv 2312.14925) as a checklist, and its parts on the delivery board."""
+"""The parts of `rapport reproduce survey`: what people can say, and what is worth asking them."""

@@ -19,13 +19,14 @@ from embodied.evidence.options import Options, choose, chosen
 from embodied.evidence.pairs import felt, thurstone, undecided
 from embodied.evidence.plans import against, corrections, found
 from embodied.evidence.proxies import designs, proxy_choices
-from embodied.evidence.signals import Signals, signals, tamer
+from embodied.evidence.signals import Signals, coach, signals, tamer
 from embodied.evidence.statements import critiques, feature_queries, reasons
+from embodied.evidence.traces import trace, traced
 from embodied.feedback import Segments, by_kind
 from embodied.losses import Loss, bt_ties, pairwise
-from embodied.planning import uniform_policy
+from embodied.planning import evaluate, expected_features, uniform_policy
 from embodied.rational import rational
-from embodied.records import Query, Segment
+from embodied.records import Array, Query, Segment
 from embodied.teachers import answer
 from embodied.walks import FOUND, steps, walks
 from envs.delivery import FEATURES, Board, board
@@ -35,7 +36,7 @@ SIZES = MappingProxyType({"compare": 2, "rank": 4, "choose": 4, "grade": 2, "rat
 CREDIT = torch.tensor([0.0, 0.3, 0.7], dtype=torch.float64)  # signals come one step late, mostly two
 QUIET = 0.4  # signals are about rewards of hardly more than 1
 REACH, EFFORT = 2, 0.5  # a correction changes at most two actions
-PLAN, PAST, SAMPLES, PROXIES = 5, 6, 15, 40
+PLAN, PAST, SAMPLES, PROXIES = 4, 6, 15, 40
 CARE = 2.0  # what people do is so much more rational than what they say
 
 
@@ -49,8 +50,13 @@ class Place:
     @cached_property
     def designed(self) -> Tensor:
         """What the best policies for PROXIES random rewards find, [N,S,D]; what is far ahead hardly counts."""
-        near = board(self.board.codes, gamma=0.9)
-        return designs(near, np.random.default_rng(0).normal(size=(PROXIES, len(self.weights))))
+        return designs(board(self.board.codes, gamma=0.9), proxies())
+
+
+def proxies() -> Array:
+    """Rewards that could have been written down, [N,D]."""
+    drawn: Array = np.random.default_rng(0).normal(size=(PROXIES, len(FEATURES)))
+    return drawn
 
 
 Person = Callable[[Place, int, np.random.Generator], Evidence]
@@ -131,14 +137,18 @@ def tried(place: Place, n: int, rng: np.random.Generator) -> Options:
     return proxy_choices(place.designed, torch.from_numpy(rng.choice(place.board.starts, n)))
 
 
+def criticised(place: Place, n: int, rng: np.random.Generator) -> Options:
+    return critiques(sums(shown(place, (n, 1), rng))[:, 0])
+
+
 def in_words(place: Place, n: int, rng: np.random.Generator) -> Evidence:
-    about = critiques(sums(shown(place, (n, 1), rng))[:, 0])
+    about = criticised(place, n, rng)
     said = choose(about, place.weights, rng).index.tolist()
     texts = [written(i % len(FEATURES), i < len(FEATURES), FEATURES) for i in said]
     return partial(chosen, critiqued(about, texts, vocabulary(FEATURES))[0])
 
 
-def called_out(place: Place, n: int, rng: np.random.Generator) -> Evidence:
+def called_out(place: Place, n: int, rng: np.random.Generator) -> partial[Tensor]:
     segments = shown(place, (n, 1), rng)
     about = steps(segments).found[:, 0].double()
     mean = QUIET * (about @ place.weights)
@@ -160,19 +170,51 @@ def shown_how(place: Place, n: int, rng: np.random.Generator) -> Evidence:
     return partial(demonstrated, place.board, driven(place, n, rng))
 
 
+def gone(place: Place, data: Demonstrations) -> Tensor:
+    """What demonstrations found, [B,D]."""
+    return found(place.board, data.state[:, 0].numpy(), data.action[:, None].numpy())[:, 0]
+
+
 def among_samples(place: Place, n: int, rng: np.random.Generator) -> Evidence:
     data = driven(place, n, rng)
-    start = data.state[:, 0].numpy()
-    own = found(place.board, start, data.action[:, None].numpy())[:, 0]
-    others = found(place.board, start, rng.integers(4, size=(n, SAMPLES, LENGTH)))
-    return partial(chosen, against(own, others))
+    others = found(place.board, data.state[:, 0].numpy(), rng.integers(4, size=(n, SAMPLES, LENGTH)))
+    return partial(chosen, against(gone(place, data), others))
 
 
-def left_so(place: Place, n: int, rng: np.random.Generator) -> Evidence:
-    start = torch.eye(len(place.board.terminal), dtype=torch.float64)[
-        torch.from_numpy(rng.choice(place.board.starts, n))
-    ]
+def left_so(place: Place, n: int, rng: np.random.Generator) -> partial[Tensor]:
+    states = torch.eye(len(place.board.terminal), dtype=torch.float64)
+    start = states[torch.from_numpy(rng.choice(place.board.starts, n))]
     return partial(sighted, place.board, sight(place.board, CARE * place.weights, start, PAST, rng))
+
+
+def led(place: Place, feature: Tensor, n: int, rng: np.random.Generator) -> Evidence:
+    """Traces of a feature [S]; what is learned from them is that feature, not the weights."""
+    start = rng.choice(place.board.starts, n)
+    return partial(traced, place.board, trace(place.board, feature, start, LENGTH, rng))
+
+
+def coached(place: Place, credit: Tensor, updates: int, n: int, rng: np.random.Generator) -> Array:
+    """A policy [S,A] that COACH makes of what is called out while it acts, n walks for each update.
+
+    It takes the signals to come as `credit` says; whoever calls judges by the advantage of the policy as it is now.
+    """
+    made, reward = place.board, expected_features(place.board) @ place.weights.numpy()
+    logits = torch.zeros(*made.next.shape[:2], dtype=torch.float64, requires_grad=True)
+    opt = torch.optim.SGD([logits], lr=20.0)
+    for _ in range(updates):
+        policy = logits.detach().softmax(-1).numpy()
+        value = evaluate(made, policy, reward[..., None])[:, 0]
+        ahead = (made.prob * np.where(made.terminal, 0.0, value)[made.next]).sum(-1)
+        advantage = torch.from_numpy(reward + made.gamma * ahead - value[:, None])
+        segments = walks(made, policy, (n, 1), LENGTH, rng)
+        at, mask = steps(segments), segments.mask[:, 0]
+        state, action = at.state[:, 0], at.action[:, 0]
+        said = signals(torch.where(mask, QUIET * advantage[state, action], 0.0), CREDIT, rng)
+        log_prob = torch.where(mask, logits.log_softmax(-1)[state, action], 0.0)
+        opt.zero_grad()
+        coach(log_prob, said, credit).mean().backward()
+        opt.step()
+    return np.asarray(logits.detach().softmax(-1).numpy())
 
 
 PEOPLE: Mapping[str, Person] = MappingProxyType(
