@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from embodied.evidence.options import Chosen, Options
 from embodied.values import Written
@@ -64,6 +65,19 @@ def _clause(clause: str, words: Mapping[str, int]) -> tuple[int, bool] | None:
 def written(feature: int, more: bool, names: Sequence[str]) -> Written:
     """A critique as a simulated person writes it."""
     return Written(f"{'more' if more else 'less'} {names[feature]}")
+
+
+def instructed(weights: Tensor, said: Heard, by: float) -> Tensor:
+    """Weights [D] as they are while an instruction stands: each statement adds or takes `by`.
+
+    What is planned under them is a policy with the instruction as its condition. Raises ValueError unless `by` is above 0.
+    """
+    if not by > 0:
+        raise ValueError(f"an instruction changes weights by {by}; give a number above 0")
+    edit = torch.zeros_like(weights)
+    for j, more in said.statements:
+        edit[j] += by if more else -by
+    return weights + edit
 
 
 def critiqued(options: Options, said: Sequence[Written], words: Mapping[str, int]) -> tuple[Chosen, tuple[Heard, ...]]:

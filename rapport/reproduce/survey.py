@@ -25,7 +25,7 @@ from embodied.planning import expected_features, scaled_return
 from embodied.records import Array
 from envs.delivery import BRICK, GOAL, board
 from rapport.reproduce import Comparison, Mechanism, Progress
-from rapport.survey.checklist import told
+from rapport.survey.checklist import lines
 from rapport.survey.people import (
     CARE,
     CREDIT,
@@ -136,7 +136,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Somewhat more than a CPU-minute; `full` makes no more of it than five seeds do."""
-    (out / "said.txt").write_text(told(), encoding="utf-8")
+    (out / "said.txt").write_text("\n".join(lines()), encoding="utf-8")
     where = place(np.random.default_rng([seed, 1]))
     alone = {}
     for i, (kind, person) in enumerate(PEOPLE.items()):

@@ -113,7 +113,9 @@ def test_a_trace_is_normalised_and_falls_and_the_feature_is_learned():
     free = torch.from_numpy(WORLD.terminal)[data.state].sum(1)
     assert (-traced(WORLD, data, far) - free * math.log(4)).exp().sum().item() == pytest.approx(1)
     assert torch.autograd.gradcheck(
-        lambda f: traced(WORLD, Demonstrations(data.state[:3], data.action[:3]), f), far.clone().requires_grad_()
+        lambda f: traced(WORLD, Demonstrations(data.state[:3], data.action[:3]), f),
+        far.clone().requires_grad_(),
+        fast_mode=True,
     )
     led = trace(WORLD, 3 * far, rng.choice(WORLD.starts, 300), 8, rng)
     steps = far[led.state].diff(dim=1)

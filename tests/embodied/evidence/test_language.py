@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from embodied.evidence.language import critiqued, heard, vocabulary, written
+from embodied.evidence.language import critiqued, heard, instructed, vocabulary, written
 from embodied.evidence.options import choose, chosen, log_probability
 from embodied.evidence.statements import critiques
+from embodied.planning import evaluate, expected_features, optimal
 from embodied.values import Written
+from envs.delivery import board
 
 NAMES = ("gas", "goal", "sheep", "coin", "roadblock", "brick")
 WORDS = vocabulary(NAMES) | {"money": 3}
@@ -54,6 +56,23 @@ def test_saying_and_writing_and_hearing_changes_nothing():
     texts = [written(i % 6, i < 6, NAMES) for i in said.index.tolist()]
     back, _ = critiqued(about, texts, WORDS)
     assert torch.equal(back.index, said.index)
+
+
+def test_an_instruction_is_followed_while_it_stands():
+    world = board(gamma=0.9)
+    phi = expected_features(world)
+    usual = torch.tensor([-1.0, 10, -10, 1, -1, -2]).double()
+
+    def coins(weights):
+        policy = optimal(world, phi @ weights.numpy()).policy()
+        return evaluate(world, policy, phi[..., 3:4])[world.starts, 0].mean()
+
+    more, fewer = (instructed(usual, heard(Written(text), WORDS), 8.0) for text in ("more coins!", "avoid money"))
+    assert more.tolist() == [-1, 10, -10, 9, -1, -2] and fewer[3].item() == -7
+    assert coins(fewer) < coins(usual) < coins(more)
+    assert torch.equal(instructed(usual, heard(Written("hm"), WORDS), 8.0), usual)
+    with pytest.raises(ValueError, match="an instruction changes weights by 0; give a number above 0"):
+        instructed(usual, heard(Written("more coins"), WORDS), 0)
 
 
 def test_what_cannot_be_meant_is_told():
