@@ -71,8 +71,12 @@ def demonstrated(world: Tables, data: Demonstrations, weights: Tensor) -> Tensor
 
 def demonstrate(world: Tables, weights: Tensor, start: Array, length: int, rng: np.random.Generator) -> Demonstrations:
     """A simulated person who drives so, from each of the states `start` [B]."""
-    policy, after = soft_policy(world, weights, length).exp().numpy(), _after(world)
-    state, states, actions = np.asarray(start), [], []
+    return follow(world, soft_policy(world, weights, length).exp().numpy(), start, rng)
+
+
+def follow(world: Tables, policy: Array, start: Array, rng: np.random.Generator) -> Demonstrations:
+    """A walk of T steps by a policy [T,S,A] from each of the states `start` [B]."""
+    state, after, states, actions = np.asarray(start), _after(world), [], []
     for step in policy:
         action = _drawn(step[state], rng)
         states.append(state)

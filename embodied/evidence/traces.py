@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from embodied.evidence.acting import Demonstrations
+from embodied.evidence.acting import Demonstrations, follow
 from embodied.planning import Tables
 from embodied.records import Array
 
@@ -24,16 +24,8 @@ def traced(world: Tables, data: Demonstrations, feature: Tensor) -> Tensor:
 
 def trace(world: Tables, feature: Tensor, start: Array, length: int, rng: np.random.Generator) -> Demonstrations:
     """A simulated person who leads so, from each of the states `start` [B]; a trace ends where an episode does."""
-    log_prob = _steps(world, feature).numpy()
-    state, states, actions = np.asarray(start), [], []
-    for _ in range(length):
-        action = (log_prob[state] + rng.gumbel(size=(len(state), log_prob.shape[1]))).argmax(-1)
-        outcome = (world.prob[state, action] + 0.0).cumsum(-1)
-        way = (outcome < rng.random((len(state), 1))).sum(-1).clip(max=outcome.shape[-1] - 1)
-        states.append(state)
-        actions.append(action)
-        state = np.where(world.terminal[state], state, world.next[state, action, way])
-    return Demonstrations(*(torch.from_numpy(np.stack(x, 1)) for x in (states, actions)))
+    policy = _steps(world, feature).exp().numpy()
+    return follow(world, np.broadcast_to(policy, (length, *policy.shape)), start, rng)
 
 
 def _steps(world: Tables, feature: Tensor) -> Tensor:
