@@ -70,7 +70,7 @@ def written(feature: int, more: bool, names: Sequence[str]) -> Written:
 def instructed(weights: Tensor, said: Heard, by: float) -> Tensor:
     """Weights [D] as they are while an instruction stands: each statement adds or takes `by`.
 
-    What is planned under them is a policy with the instruction as its condition. Raises ValueError for `by` of 0 or less.
+    What is planned under them is a policy conditioned on the instruction. Raises ValueError unless `by` is above 0.
     """
     if not by > 0:
         raise ValueError(f"an instruction changes weights by {by}; give a number above 0")
