@@ -24,7 +24,7 @@ from embodied.evidence.statements import critiques, feature_queries, reasons
 from embodied.evidence.traces import trace, traced
 from embodied.feedback import Segments, by_kind
 from embodied.losses import Loss, bt_ties, pairwise
-from embodied.planning import evaluate, expected_features, uniform_policy
+from embodied.planning import Values, evaluate, expected_features, optimal, uniform_policy
 from embodied.rational import rational
 from embodied.records import Array, Query, Segment
 from embodied.teachers import answer
@@ -35,6 +35,7 @@ LENGTH = 10  # steps of a walk that is shown
 SIZES = MappingProxyType({"compare": 2, "rank": 4, "choose": 4, "grade": 2, "rate": 2, "mark": 1, "stop": 1})
 CREDIT = torch.tensor([0.0, 0.3, 0.7], dtype=torch.float64)  # signals come one step late, mostly two
 QUIET = 0.4  # signals are about rewards of hardly more than 1
+PATIENCE = 4.0  # of who watches
 REACH, EFFORT = 2, 0.5  # a correction changes at most two actions
 PLAN, PAST, SAMPLES, PROXIES = 4, 6, 15, 40
 CARE = 2.0  # what people do is so much more rational than what they say
@@ -46,6 +47,11 @@ class Place:
 
     board: Board
     weights: Tensor
+
+    @cached_property
+    def goal(self) -> Values:
+        """What the goal alone would be worth."""
+        return optimal(self.board, expected_features(self.board)[..., FEATURES.index("goal")])
 
     @cached_property
     def designed(self) -> Tensor:
@@ -63,8 +69,9 @@ Person = Callable[[Place, int, np.random.Generator], Evidence]
 
 
 def shown(place: Place, shape: tuple[int, int], rng: np.random.Generator) -> Segments:
-    """Walks at random, of which people are asked."""
-    return walks(place.board, uniform_policy(place.board), shape, LENGTH, rng)
+    """Walks of which people are asked, every other step to the goal: at random one in sixty comes there, and nothing
+    would be known of it."""
+    return walks(place.board, (uniform_policy(place.board) + place.goal.policy()) / 2, shape, LENGTH, rng)
 
 
 def sums(segments: Segments) -> Tensor:
@@ -119,7 +126,10 @@ def picked(
 
 
 def corrected(place: Place, n: int, rng: np.random.Generator) -> Options:
-    start = rng.choice(place.board.starts, n)
+    """Every other plan begins where the goal can be reached by it."""
+    starts = place.board.starts
+    near = starts[place.goal.value[starts] > place.board.gamma ** (PLAN - 0.5)]
+    start = np.where(rng.random(n) < 0.5, rng.choice(near, n), rng.choice(starts, n))
     return corrections(place.board, start, rng.integers(4, size=(n, PLAN)), REACH, EFFORT)
 
 
@@ -159,7 +169,7 @@ def called_out(place: Place, n: int, rng: np.random.Generator) -> partial[Tensor
 def stopped(place: Place, n: int, rng: np.random.Generator) -> Evidence:
     segments = shown(place, (n, 1), rng)
     about = steps(segments).found[:, 0].double()
-    return partial(watched, watch(about, segments.mask[:, 0].sum(-1), place.weights, rng))
+    return partial(watched, watch(about, segments.mask[:, 0].sum(-1), place.weights, rng, patience=PATIENCE))
 
 
 def driven(place: Place, n: int, rng: np.random.Generator) -> Demonstrations:
