@@ -35,6 +35,7 @@ LENGTH = 10  # steps of a walk that is shown
 SIZES = MappingProxyType({"compare": 2, "rank": 4, "choose": 4, "grade": 2, "rate": 2, "mark": 1, "stop": 1})
 CREDIT = torch.tensor([0.0, 0.3, 0.7], dtype=torch.float64)  # signals come one step late, mostly two
 QUIET = 0.4  # signals are about rewards of hardly more than 1
+RATINGS = (-8.0, -5.5, -3.5, -2.0, -0.5, 1.0)  # between classes, so that most walks are not of the lowest
 PATIENCE = 4.0  # of who watches
 REACH, EFFORT = 2, 0.5  # a correction changes at most two actions
 PLAN, PAST, SAMPLES, PROXIES = 4, 6, 15, 40
@@ -92,7 +93,7 @@ def answers(kind: str, place: Place, n: int, rng: np.random.Generator) -> Eviden
         )
         queries.append(Query(f"{kind}{b}", tuple(parts), kind))
     weights = place.weights.numpy()
-    teacher = rational(lambda segment: segment.obs[:, FOUND:] @ weights, seed=int(rng.integers(2**31)))
+    teacher = rational(lambda segment: segment.obs[:, FOUND:] @ weights, seed=int(rng.integers(2**31)), ratings=RATINGS)
     told, _ = by_kind([answer(teacher, query, "person") for query in queries], queries)
     return Several(tuple(Said(part) for part in told))
 
