@@ -166,7 +166,7 @@ def reproduce(
 
     literal = "proxy", "taken literally"
     mechanism = [
-        *(check(f"{kind}: cosine", alone[kind], 0.8 if kind == "rate" else 0.9) for kind in PEOPLE),
+        *(check(f"{kind}: cosine", alone[kind], 0.9) for kind in PEOPLE),
         *(
             check(f"{kind}, {what}: log10 of error to the right one's", worse(kind, value), 0.3)
             for (kind, what), value in wrong.items()
@@ -181,7 +181,7 @@ def reproduce(
             0.3,
             "at most",
         ),
-        check("all types at once: cosine", cosine(every.weights, where), 0.99),
+        check("all types at once: cosine", cosine(every.weights, where), 0.98),
     ]
     pooled = np.mean([found[pair] for pair in PAIRS]) / np.mean([better(found, pair) for pair in PAIRS])
     comparisons = [
@@ -213,31 +213,28 @@ def reproduce(
 
 # Mean and sd of the development seeds 1000 to 1009.
 DEVELOPMENT: Mapping[str, tuple[float, float]] = {
-    "compare: cosine": (0.9868, 0.0145),
-    "tie: cosine": (0.9900, 0.0111),
-    "thurstone: cosine": (0.9951, 0.0051),
-    "grade: cosine": (0.9959, 0.0047),
-    "rank: cosine": (0.9986, 0.0016),
-    "choose: cosine": (0.9938, 0.0086),
-    "rate: cosine": (0.9739, 0.0244),
-    "mark: cosine": (0.9929, 0.0054),
-    "stop: cosine": (0.9925, 0.0051),
-    "tamer: cosine": (0.9918, 0.0058),
-    "intervention: cosine": (0.9854, 0.0127),
-    "correction: cosine": (0.9966, 0.0027),
+    "compare: cosine": (0.9913, 0.0107),
+    "tie: cosine": (0.9936, 0.0042),
+    "thurstone: cosine": (0.9938, 0.0066),
+    "grade: cosine": (0.9959, 0.0031),
+    "rank: cosine": (0.9974, 0.0023),
+    "choose: cosine": (0.9964, 0.0040),
+    "rate: cosine": (0.9986, 0.0012),
+    "mark: cosine": (0.9950, 0.0031),
+    "stop: cosine": (0.9909, 0.0072),
+    "tamer: cosine": (0.9941, 0.0037),
+    "intervention: cosine": (0.9887, 0.0123),
+    "correction: cosine": (0.9972, 0.0024),
     "demonstration: cosine": (0.9979, 0.0021),
     "samples: cosine": (0.9967, 0.0029),
     "state: cosine": (0.9976, 0.0017),
-    "critique: cosine": (0.9985, 0.0007),
+    "critique: cosine": (0.9987, 0.0007),
     "feature query: cosine": (0.9982, 0.0010),
-    "reason: cosine": (0.9940, 0.0065),
+    "reason: cosine": (0.9974, 0.0045),
     "proxy: cosine": (0.9882, 0.0129),
-    "tamer, taken to come at once: log10 of error to the right one's": (2.0327, 0.3719),
+    "tamer, taken to come at once: log10 of error to the right one's": (2.2445, 0.2971),
     "state, taken for one of five times as long: log10 of error to the right one's": (2.7234, 0.4247),
-    "critique, as if less could be said of what was not there: log10 of error to the right one's": (
-        2.1366,
-        0.4477,
-    ),
+    "critique, as if less could be said of what was not there: log10 of error to the right one's": (2.2164, 0.3354),
     "demonstration, what was found most taken for what is wanted most: log10 of error to the right one's": (
         3.0453,
         0.5626,
@@ -245,8 +242,8 @@ DEVELOPMENT: Mapping[str, tuple[float, float]] = {
     "coach: scaled return of the policy": (0.9394, 0.0169),
     "coach, taken to come at once: scaled return": (-0.1124, 0.1192),
     "trace: correlation with the feature": (0.9957, 0.0021),
-    "demonstrations and comparisons: log of rationality to the planted, size": (0.0396, 0.0351),
-    "all types at once: cosine": (0.9986, 0.0011),
+    "demonstrations and comparisons: log of rationality to the planted, size": (0.0474, 0.0290),
+    "all types at once: cosine": (0.9982, 0.0018),
 }
 
 
