@@ -1,4 +1,5 @@
-"""The survey's types of feedback, each on the delivery board: do they tell the reward, and two more than either?
+"""The survey's types of feedback, each on the delivery board: do they tell the reward, and two more than either? And
+its ways to choose questions: how many answers does each need?
 
 After Kaufmann et al. (2023, arXiv 2312.14925), whose types are listed in `rapport.survey.types`. A simulated person
 answers as the likelihood of a type says, under weights near the board's own; from nothing but these answers the weights
@@ -43,6 +44,7 @@ from rapport.survey.people import (
     proxies,
     tried,
 )
+from rapport.survey.strategies import strategies
 
 Sense = Literal["at most", "at least"]
 
@@ -143,19 +145,20 @@ def policy_and_feature(where: Place, seed: int) -> dict[str, float]:
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    """Somewhat more than a CPU-minute; `full` makes no more of it than five seeds do."""
+    """About two CPU-minutes; with `full`, every way to choose questions."""
     (out / "said.txt").write_text("\n".join(lines()), encoding="utf-8")
     where = place(np.random.default_rng([seed, 1]))
     alone = {}
     for i, (kind, person) in enumerate(PEOPLE.items()):
         alone[kind] = learned(where, person(where, ALONE, np.random.default_rng([seed, 1, i])))
-        progress(0.15 * i / len(PEOPLE))
+        progress(0.1 * i / len(PEOPLE))
     wrong = controls(where, np.random.default_rng([seed, 4]))
     beside = policy_and_feature(where, seed)
     both = together(where, ("compare", "demonstration"), (ALONE, ALONE), np.random.default_rng([seed, 7]))
     every = together(where, tuple(PEOPLE), (TOGETHER,) * len(PEOPLE), np.random.default_rng([seed, 8]))
-    progress(0.4)
-    found = errors(seed, lambda share: progress(0.4 + 0.6 * share))
+    progress(0.25)
+    found = errors(seed, lambda share: progress(0.25 + 0.4 * share))
+    chosen, beside_chance = strategies(seed, full, lambda share: progress(0.65 + 0.35 * share))
     plot(out / "types.png", found)
 
     def check(name: str, value: float, threshold: float, sense: Sense = "at least") -> Mechanism:
@@ -182,6 +185,7 @@ def reproduce(
             "at most",
         ),
         check("all types at once: cosine", cosine(every.weights, where), 0.98),
+        *chosen,
     ]
     pooled = np.mean([found[pair] for pair in PAIRS]) / np.mean([better(found, pair) for pair in PAIRS])
     comparisons = [
@@ -208,7 +212,7 @@ def reproduce(
             )
             for pair in PAIRS
         ]
-    return mechanism, comparisons
+    return mechanism, [*comparisons, *beside_chance]
 
 
 # Mean and sd of the development seeds 1000 to 1009.

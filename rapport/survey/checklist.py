@@ -10,6 +10,9 @@ _CHOICES, _ACTING, _SIGNALS = (f"{_EVIDENCE}test_{name}.py::test_" for name in (
 _LIKELIHOODS = "tests/embodied/test_likelihoods.py::test_"
 _TEACHERS = "tests/embodied/test_teachers.py::test_"
 _QUERIES = "tests/embodied/test_queries.py::test_"
+_CRITERIA, _BATCHES, _GENERATED, _COSTS = (
+    f"tests/embodied/test_{name}.py::test_" for name in ("criteria", "batches", "generated", "costs")
+)
 _ENSEMBLE = "tests/embodied/rewards/test_ensemble.py::test_"
 _TRAINING = "tests/rapport/train/test_training.py::test_"
 _OFF_POLICY = "tests/policies/test_sb3_off_policy.py::test_"
@@ -93,17 +96,17 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("ensemble disagreement", _QUERIES + "scores_are_those_of_the_definitions"),
         ("predictive entropy", _QUERIES + "scores_are_those_of_the_definitions"),
         ("information gain (BALD)", _QUERIES + "a_coin_flip_for_everyone_teaches_nothing_and_a_quarrel_does"),
-        ("volume removal", ""),
-        ("maximum regret between posterior samples", ""),
+        ("volume removal", _CRITERIA + "removed_volume_is_the_mass_that_the_likelier_answer_leaves_at_most"),
+        ("maximum regret between posterior samples", _GENERATED + "a_duels_regret_is_what_both_lose"),
         ("k-centre diversity", _QUERIES + "k_centre_is_farthest_first_from_what_was_asked_already"),
         ("disagreement or entropy, then k-centre", _QUERIES + "narrowed_covers_the_better_half_only"),
-        ("coverage of trajectories", ""),
-        ("newest roll-outs, near the optimum", ""),
-        ("generated questions", ""),
-        ("batches by determinantal point process", ""),
-        ("batches by medoids", ""),
-        ("cost: seconds and skips", ""),
-        ("schedules: constant, decaying, growing", ""),
+        ("coverage of trajectories", _BATCHES + "coverage_shows_at_least_its_share_of_the_most_there_is"),
+        ("newest roll-outs, near the optimum", _BATCHES + "focus_keeps_to_the_newest_and_hybrid_takes_its_share_there"),
+        ("generated questions", _GENERATED + "no_pair_of_ways_is_worth_more"),
+        ("batches by determinantal point process", _BATCHES + "dpp_adds_what_makes_the_determinant_greatest"),
+        ("batches by medoids", _BATCHES + "medoids_cost_little_more_than_the_best_of_all_batches"),
+        ("cost: seconds and skips", _CRITERIA + "per_second_prefers_a_short_question_that_is_answered"),
+        ("schedules: constant, decaying, growing", _COSTS + "schedules_are_the_formulas"),
     ),
     "6.3 Training of the reward": (
         (

