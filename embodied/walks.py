@@ -6,6 +6,7 @@ it the partial return, needs nothing but the segment, while `steps` gives the in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,31 +67,65 @@ def walks(
     "mask": they are padding; "refuse": such a walk is drawn again. Raises ValueError where hardly any walk of that
     length fits into an episode.
     """
-    obs, act = _walk(world, policy, shape[0] * shape[1], length, rng)
+    n = shape[0] * shape[1]
+    obs, act = _walk(world, lambda t, s: policy[s], rng.choice(world.starts, n), length, rng)
     real = ~world.terminal[obs[:, :, STATE].astype(int)]
     for _ in range(1000):
         short = np.flatnonzero(~real.all(1))
         if ended != "refuse" or not len(short):
             break
-        obs[short], act[short] = _walk(world, policy, len(short), length, rng)
+        again = rng.choice(world.starts, len(short))
+        obs[short], act[short] = _walk(world, lambda t, s: policy[s], again, length, rng)
         real = ~world.terminal[obs[:, :, STATE].astype(int)]
     else:
         raise ValueError(f"episodes hardly ever last {length} steps; take shorter segments, or mask what is after")
-    obs, act, real = (x.reshape(*shape, *x.shape[1:]) for x in (obs, act, real))
-    mask = torch.from_numpy(real if ended == "mask" else np.ones_like(real))
+    return _segments(obs, act, real if ended == "mask" else np.ones_like(real), shape)
+
+
+def walks_from(world: Tables, policy: Array, start: Array, length: int, rng: np.random.Generator) -> Segments:
+    """One walk of `length` steps from each state `start` [B,K], steps after the end masked; policy [S,A], or one for
+    each walk, [B,K,S,A]."""
+    own = np.broadcast_to(policy, (*start.shape, *policy.shape[-2:])).reshape(-1, *policy.shape[-2:])
+    obs, act = _walk(world, lambda t, s: own[np.arange(len(s)), s], start.ravel(), length, rng)
+    return _segments(obs, act, ~world.terminal[obs[:, :, STATE].astype(int)], start.shape)
+
+
+def every_way(world: Tables, start: Array, length: int) -> Segments:
+    """All sequences of `length` actions from each state `start` [B], K = A^length in the order of counting; steps after
+    the end are masked. Raises ValueError where an action has more than one outcome, and for more than a million ways.
+    """
+    actions = world.next.shape[1]
+    if len(start) * actions**length > 1_000_000:
+        raise ValueError(
+            f"{len(start)} times {actions} to the power of {length} ways are too many; take fewer steps or states"
+        )
+    if (world.prob.max(-1) < 1)[~world.terminal].any():
+        raise ValueError("some action has more than one outcome, so actions do not say where a way leads; draw walks")
+    ways = np.stack(np.unravel_index(np.arange(actions**length), (actions,) * length), -1)  # [K,T]
+    sure = np.eye(actions)[np.tile(ways, (len(start), 1))]  # [B*K,T,A]
+    # Nothing is left to chance, so any stream will do.
+    obs, act = _walk(world, lambda t, s: sure[:, t], np.repeat(start, len(ways)), length, np.random.default_rng(0))
+    return _segments(obs, act, ~world.terminal[obs[:, :, STATE].astype(int)], (len(start), len(ways)))
+
+
+def _segments(obs: Array, act: Array, mask: Array, shape: tuple[int, ...]) -> Segments:
+    obs, act, mask = (x.reshape(*shape, *x.shape[1:]) for x in (obs, act, mask))
     return Segments(
         torch.from_numpy(obs.astype(np.float32)),
         torch.from_numpy(act.astype(np.float32)),
-        mask,
+        torch.from_numpy(mask),
         torch.full(mask.shape, torch.nan),
     )
 
 
-def _walk(world: Tables, policy: Array, n: int, length: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    state = rng.choice(world.starts, n)
+def _walk(
+    world: Tables, chance: Callable[[int, Array], Array], state: Array, length: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """From each state [n]; chance(t, state) are the probabilities [n,A] of the next action."""
+    n = len(state)
     obs, act = np.zeros((n, length, FOUND + world.features.shape[-1])), np.zeros((n, length, 1))
     for t in range(length):
-        action = _drawn(policy[state], rng)
+        action = _drawn(chance(t, state), rng)
         outcome = _drawn(world.prob[state, action], rng)
         after = np.where(world.terminal[state], state, world.next[state, action, outcome])
         found = world.features[state, action, outcome] * ~world.terminal[state][:, None]

@@ -193,7 +193,7 @@ _BRICK, _CAR, _WAY, _LINE = (np.array(c, np.uint8) for c in ([205, 150, 120], [2
 
 
 def picture(board: Board, path: Sequence[int] | Array = (), cell: int = 24) -> Array:
-    """The board from above, uint8 [H*cell,W*cell,3], and on it the way along the cells `path` and, at its end, the car.
+    """The board from above, uint8 [H*cell,W*cell,3], and on it the way along the cells `path` as `driven` has it.
 
     Goal green, sheep white on grass, houses dark, coins yellow, roadblocks red, brick reddish. Raises BoardError for
     cells that are not on the board, and fewer than 8 pixels a cell.
@@ -215,12 +215,27 @@ def picture(board: Board, path: Sequence[int] | Array = (), cell: int = 24) -> A
     for row, column in np.argwhere(thing != ROAD):
         code = int(thing[row, column])
         image[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell][shapes[code]] = _COLOURS[code]
-    centres = (np.stack(np.divmod(way, width), 1) + 0.5) * cell
+    return driven(image, np.stack(np.divmod(way, width), 1), cell)
+
+
+def driven(image: Array, places: Array, cell: int) -> Array:
+    """A picture of a board, and on it the way along places [N,2] (row, column; they may lie between cells), from a dot
+    to the car at its end. A copy."""
+    image, centres = image.copy(), (np.asarray(places, np.float64).reshape(-1, 2) + 0.5) * cell
+
+    def paint(centre: Array, half: tuple[float, float], colour: Array, round: bool = False) -> None:
+        top, left = np.maximum(centre - half, 0).astype(int)
+        bottom, right = (np.asarray(centre) + half).astype(int) + 1
+        part = image[top:bottom, left:right]
+        y, x = (np.mgrid[top : top + part.shape[0], left : left + part.shape[1]].T + 0.5 - centre).T / np.reshape(
+            half, (2, 1, 1)
+        )
+        part[(np.hypot(y, x) if round else np.maximum(abs(y), abs(x))) <= 1] = colour
+
+    for centre in centres[:1]:
+        paint(centre, (0.2 * cell, 0.2 * cell), _WAY, round=True)
     for a, b in pairwise(centres):
-        low, high = np.minimum(a, b) - cell / 12, np.maximum(a, b) + cell / 12
-        (top, left), (bottom, right) = low.astype(int), high.astype(int) + 1
-        image[top:bottom, left:right] = _WAY
-    if len(centres):
-        top, left = (centres[-1] - 0.5 * cell).astype(int)
-        image[top : top + cell, left : left + cell][np.maximum(abs(y) * 1.6, abs(x)) < 0.32 * cell] = _CAR
+        paint((a + b) / 2, tuple(abs(b - a) / 2 + cell / 12), _WAY)
+    for centre in centres[-1:]:
+        paint(centre, (0.2 * cell, 0.32 * cell), _CAR)
     return image

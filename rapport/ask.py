@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from embodied.database import StoreError
+from envs.delivery import Board
 from human_ui import people, texts
 from human_ui.server import config, listen
 from human_ui.site import TERMS, Site, open_site
 from human_ui.study import Study
-from rapport.console import say
+from rapport.boards import USUAL, read_board
+from rapport.console import say, working
 
 if TYPE_CHECKING:
     from rapport.cli import Ask
@@ -22,9 +25,13 @@ OWNER = "owner"
 def command(options: Ask) -> int:
     if options.public != (options.address is not None):
         raise ValueError("--public and --address go together: people come through a proxy, and it has an address.")
+    if options.board is not None and options.walks is None:
+        raise ValueError(f"--board {options.board} goes with --walks N: say how many questions about it to ask.")
+    world = None if options.walks is None else read_board(options.board or USUAL)
     if not (options.study / TERMS).exists():
+        name = options.study.resolve().name
         options.study.mkdir(parents=True, exist_ok=True)
-        (options.study / TERMS).write_text(template(options.study.resolve().name))
+        (options.study / TERMS).write_text(template(name) if world is None else _about_walks(name, world))
         say(f"{options.study / TERMS} was not there and has been written: look into it for what can be set.")
     site = open_site(options.study, options.store, address=(options.address or "").rstrip("/"))
     try:
@@ -33,9 +40,27 @@ def command(options: Ask) -> int:
         if options.texts:
             asked = texts.offer(site, list(texts.read(options.texts)))
             say(f"{options.texts}: {len(asked)} questions about texts can be asked.")
+        if world is not None and options.walks is not None:
+            _offer_walks(site, world, options.walks)
         return _serve(site, options)
     finally:
         site.store.close()
+
+
+def _about_walks(name: str, world: Board) -> str:
+    from rapport.board_study import terms  # loads torch, which no other study needs
+
+    return terms(name, world)
+
+
+def _offer_walks(site: Site, world: Board, n: int) -> None:
+    from rapport.board_study import offer
+
+    with working(f"drawing {n} questions about walks"):
+        kinds = Counter(pick.kind for pick in offer(site, world, n))
+    say(
+        f"walks: {kinds['at random']} pairs at random, {kinds['opposed']} opposed, {kinds['known']} with a known answer"
+    )
 
 
 def template(name: str) -> str:

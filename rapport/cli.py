@@ -91,12 +91,27 @@ class Train:
     expert: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """With --judged-by regret: the folder of that agent's run (--method true); by default one is trained first."""
     select: Annotated[
-        Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"] | None,
+        Literal[
+            "uniform",
+            "disagreement",
+            "entropy",
+            "information",
+            "k-centre",
+            "disagreement+k-centre",
+            "entropy+k-centre",
+            "information+dpp",
+            "information+medoids",
+        ]
+        | None,
         tyro.conf.arg(help_behavior_hint=""),
     ] = None
     """How questions are chosen; the method's own way unless told."""
     sessions: int = 10
     """Rounds of questions, evenly over the run."""
+    schedule: Literal["constant", "decaying", "growing"] = "constant"
+    """How many questions a round asks: always as many, fewer and fewer, or more and more."""
+    recent: float = 1.0
+    """Questions are about this share of the remembered episodes, the newest."""
     clip: int = 50
     """Steps of a clip; the whole episode where it is shorter. With --ask the study says how long clips are."""
     copies: int = 1
@@ -177,6 +192,10 @@ class Ask:
     """New people, by names of your choice; each gets a link, which is shown once."""
     texts: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Answers of language models to be asked about: JSON lines, {"prompt": "...", "answers": ["...", "..."]}."""
+    walks: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """A ready study: N questions about walks on a delivery board, with clips, instructions and a quiz."""
+    board: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """With --walks: a board of your own, rows of codes as text or JSON."""
     revoke: tuple[str, ...] = ()
     """People whose invitation ends; what they answered stays. Nothing is served then."""
     erase: tuple[str, ...] = ()

@@ -24,12 +24,12 @@ Address = Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint=
 
 @dataclass(frozen=True)
 class Import:
-    """Recordings (D4RL arrays, Minari, robomimic), pairs or the answers of a study into a data folder or a study."""
+    """Recordings, pairs, the answers of a study or labels of walks on a board into a data folder or a study."""
 
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """An .npz or .hdf5 with observations, actions, rewards, terminals, timeouts; a robomimic .hdf5; the folder of a
-    Minari data set; or what `rapport data export` writes: an .npz of pairs, a .jsonl or .parquet of answers, a dataset
-    folder."""
+    Minari data set; what `rapport data export` writes: an .npz of pairs, a .jsonl or .parquet of answers, a dataset
+    folder; with --board labels of walks, .jsonl or .csv; or the published NAME_segment_pairs.npy."""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """The data folder or study, new or to be added to. Of answers alone, their episodes have to be in it."""
     labels: Given = None
@@ -43,6 +43,8 @@ class Import:
     timeouts alone."""
     crossing: Literal["refuse", "drop"] = "refuse"
     """If a label has a segment that runs over the end of an episode: refuse all, or drop the label."""
+    board: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """The board that SOURCE labels walks on: a file of codes as text or JSON, or delivery, the one of the paper."""
     prefix: str = ""
     """Put before the names of those who answered: p1 of one study is not p1 of another."""
     store: Address = None
@@ -54,6 +56,8 @@ class Import:
 
         if (self.folder / "config.json").exists():
             raise DataError(f"{self.folder} is the folder of a run; choose another folder for the data")
+        if self.board is not None or self.source.suffix == ".npy":
+            return self._walks()
         if self.source.suffix in (".jsonl", ".parquet") or is_folder(self.source):
             from rapport.study.command import bring
 
@@ -62,6 +66,23 @@ class Import:
         if self.prefix:
             raise DataError(f"--prefix is for the answers of a study, and {self.source} has none; leave it out")
         return self._recordings()
+
+    def _walks(self) -> int:
+        from rapport import board_labels, boards
+        from rapport.console import say
+        from rapport.data_folder import open_folder
+
+        world = boards.read_board(self.board or boards.USUAL)
+        episodes, queries, answers = board_labels.records(board_labels.read(self.source, world), self.prefix)
+        with open_folder(self.folder, make=True, place=self.store) as store:
+            boards.check_board(store, world)
+            store.episodes.save(episodes)
+            store.add_queries(queries)
+            store.add_answers(answers)
+        if uneven := sum(len({len(part) for part in query.segments}) > 1 for query in queries):
+            say(f"warning: {uneven} questions compare walks of unequal length: length can pass for preference")
+        print(f"{self.folder}: {len(episodes)} walks, {len(queries)} questions, {len(answers)} answers")
+        return 0
 
     def _recordings(self) -> int:
         from tqdm import tqdm

@@ -112,8 +112,8 @@ def offline(
     sizes = episodes[0].obs.shape[1], episodes[0].act.shape[1]
     if reward and settings.preference == "regret":
         raise ValueError(
-            f"{type(reward).__name__} says itself what it pays: make an AdvantageEnsemble of it, and leave the preference "
-            "at return."
+            f"{type(reward).__name__} says itself what it pays: make an AdvantageEnsemble of it, and leave the "
+            "preference at return."
         )
     model = reward or _ensemble(settings, episodes, *sizes)
     policy = _policy(settings, *sizes)
@@ -198,7 +198,7 @@ def _ensemble(settings: Settings, episodes: list[Episode], obs_size: int, act_si
         if settings.preference == "regret"
         else RewardEnsemble(obs_size, act_size, **network)
     )
-    model.anchor(np.concatenate([e.obs for e in episodes]), np.concatenate([e.act for e in episodes]))  
+    model.anchor(np.concatenate([e.obs for e in episodes]), np.concatenate([e.act for e in episodes]))
     return model
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
+from embodied.criteria import binary_entropy
 from embodied.feedback import Feedback, Segments
-from embodied.queries import binary_entropy
 from embodied.records import Array
 
 # Equally likely values of a standard Gaussian. Where the posterior is wide the likelihood is a step, which a polynomial

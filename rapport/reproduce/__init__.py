@@ -3,7 +3,8 @@
     DOMAINS: tuple[str, ...]                            plain strings, the smallest first
     reproduce(domain, seed, full, progress, out)        -> (mechanism checks, comparisons)
 
-`progress(share)` takes the share in [0, 1] that is done; plots go into the folder `out`. With `full` a reproduction
+`progress(share)` takes the share in [0, 1] that is done; plots go into the folder `out`, and so does `said.txt`, what
+there is to say beside figures, which is printed before them. With `full` a reproduction
 makes all its comparisons; domains and seeds are gone through here. Everything is computed when it is asked for.
 """
 
@@ -108,6 +109,7 @@ class Result:
     seconds: float
     mechanism: tuple[Mechanism, ...]
     comparisons: tuple[Comparison, ...]
+    said: str = ""
 
     @property
     def holds(self) -> bool:
@@ -115,6 +117,7 @@ class Result:
         return bool(self.mechanism) and all(m.holds for m in self.mechanism)
 
     def lines(self) -> Iterator[str]:
+        yield from self.said.splitlines()
         for m in self.mechanism:
             check = f"{m.value:.4g}, {m.sense} {m.threshold:.4g}"
             seen = "exact" if m.development is None else "development seeds {:.4g}, sd {:.2g}".format(*m.development)
@@ -198,4 +201,6 @@ def repeat(key: str, reproduction: Reproduction, domain: str | None, seed: int, 
                 name = f"{c.name} [{d}]" if full else c.name
                 before = comparisons[name].samples if name in comparisons else ()
                 comparisons[name] = replace(c, name=name, samples=before + c.samples)
-    return Result(key, seed, time.perf_counter() - start, tuple(mechanism), tuple(comparisons.values()))
+    text = folder / "said.txt"
+    said = text.read_text(encoding="utf-8") if text.exists() else ""
+    return Result(key, seed, time.perf_counter() - start, tuple(mechanism), tuple(comparisons.values()), said)

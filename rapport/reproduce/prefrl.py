@@ -23,8 +23,8 @@ from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
 from embodied.queries import Select, disagreement, information_gain, uniform
 from embodied.records import Answer, Array, Compare, Query, Segment
-from embodied.rewards.ensemble import RewardEnsemble
 from embodied.rewards.advantage import AdvantageEnsemble
+from embodied.rewards.ensemble import RewardEnsemble
 from embodied.store import Store
 from embodied.teachers import answer, noisy
 from envs.point import HORIZON, A, B, PointMass, lqr, quadratic_reward
@@ -143,7 +143,7 @@ def run(
     goal = np.random.default_rng([seed, 1]).uniform(-0.8, 0.8, 2)
     true = quadratic_reward(goal)
     agent = PointAgent(seed)
-    settings = {"members": 5, "hidden": (128,), "seed": seed, "steps": 30}
+    settings: dict[str, Any] = {"members": 5, "hidden": (128,), "seed": seed, "steps": 30}
     rivals = np.random.default_rng([seed, 3]).uniform(-1, 1, (RIVALS, 2))
     reward = RewardEnsemble(5, 2, **settings) if by == "return" else AdvantageEnsemble(5, 2, rivals, **settings)
     person = noisy(

@@ -51,6 +51,8 @@ def settings_of(options: Train, env: str) -> Settings:
         judged_by=options.judged_by,
         expert="" if options.expert is None else str(options.expert),
         sessions=options.sessions,
+        schedule=options.schedule,
+        recent=options.recent,
         clip=options.clip,
         copies=options.copies,
         horizon=options.horizon,

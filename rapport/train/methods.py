@@ -9,7 +9,17 @@ from typing import Literal
 
 Reward = Literal["ensemble", "transformer", "true"]
 Preference = Literal["return", "regret", "cpl"]
-Choice = Literal["uniform", "disagreement", "entropy", "information", "k-centre", "disagreement+k-centre"]
+Choice = Literal[
+    "uniform",
+    "disagreement",
+    "entropy",
+    "information",
+    "k-centre",
+    "disagreement+k-centre",
+    "entropy+k-centre",
+    "information+dpp",
+    "information+medoids",
+]
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ class Method:
             )
         if self.preference == "regret" and self.reward != "ensemble":
             raise ValueError(
-                f"the preference is regret and the reward {self.reward}: an advantage is of single steps; take a method "
-                "with the ensemble (pebble, surf, rune, ensemble)"
+                f"the preference is regret and the reward {self.reward}: an advantage is of single steps; take a "
+                "method with the ensemble (pebble, surf, rune, ensemble)"
             )
         if self.preference == "cpl" and (self.select != "uniform" or self.explore or self.reward != "ensemble"):
             raise ValueError(

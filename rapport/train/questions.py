@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from embodied.batches import dpp, medoids
+from embodied.criteria import expected_information
 from embodied.episodes import Episode, Episodes, cut
 from embodied.feedback import Segments
 from embodied.loop import Ask, Propose
@@ -101,6 +104,7 @@ def proposer(
 
     def propose(index: int, k: int, rng: np.random.Generator) -> list[Query]:
         trajectories = actor.trajectories()
+        trajectories = trajectories[-math.ceil(settings.recent * len(trajectories)) :]
         if not trajectories:
             raise ValueError(
                 f"no episode of {world.name} has ended yet, and questions are cut from whole ones; set a horizon"
@@ -142,9 +146,12 @@ def _choose(
     if choice == "k-centre":
         return k_centre(features(batch), k, rng, _taken(asked, batch))
     utility = reward.utilities(batch).double().numpy()
-    select: Select = _MEMBERS[choice.split("+")[0]]
-    if choice.endswith("+k-centre"):
+    by, _, over = choice.partition("+")
+    select: Select = _MEMBERS[by]
+    if over == "k-centre":
         select = narrowed(select, features(batch), _taken(asked, batch))
+    elif over:
+        select = {"dpp": dpp, "medoids": medoids}[over](expected_information, features(batch))
     return select(utility[..., 0] - utility[..., 1], k, rng)
 
 

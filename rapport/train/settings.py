@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from embodied.loop import Round
+from embodied.schedule import Schedule, shares
 from embodied.teachers import BPREF
 from rapport.train.methods import Method, pebble
 
@@ -23,9 +24,10 @@ class Settings:
     judged_by: what the teacher looks at: the sum of the true rewards, or how far a clip falls short of what could have
     been done, by the critics of `expert`, the folder of a run on the true reward ("": one is trained first, within the
     run's own folder).
-    clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate: the agent's
-    learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says `terminated`,
-    so that an end by itself is neither good nor bad.
+    schedule: how the sessions share the questions. recent: questions are about this share of the remembered episodes,
+    the newest. clip: steps of a segment. horizon: a time limit for an environment that has none (0: its own). rate:
+    the agent's learning rate (0: the algorithm's own). hide_ends: values are bootstrapped where the environment says
+    `terminated`, so that an end by itself is neither good nor bad.
     """
 
     env: str
@@ -39,6 +41,8 @@ class Settings:
     judged_by: Literal["return", "regret"] = "return"
     expert: str = ""
     sessions: int = 10
+    schedule: Schedule = "constant"
+    recent: float = 1.0
     clip: int = 50
     copies: int = 1
     horizon: int = 0
@@ -62,6 +66,9 @@ class Settings:
             ),
             f"The expert is {self.expert!r}, and the teacher judges by {self.judged_by}: an expert knows regret, give "
             "judged_by regret too, or leave it out.": bool(self.expert) and self.judged_by == "return",
+            f"Questions about the newest {self.recent} of the episodes: give a share in (0, 1].": not 0
+            < self.recent
+            <= 1,
             f"A tie rate of {self.tie_rate}: give a share of the answers in [0, 1).": not 0 <= self.tie_rate < 1,
             f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
                 not 0 <= self.rate < 1
@@ -86,7 +93,7 @@ class Settings:
         first = -(-first // chunk) * chunk
         ends = np.linspace(first, self.steps, self.sessions + 1)
         ends = (np.ceil(ends / chunk) * chunk).astype(int)
-        questions = np.diff(np.linspace(0, self.answers if self.asks else 0, self.sessions + 1).round().astype(int))
+        questions = shares(self.schedule, self.answers if self.asks else 0, self.sessions)
         steps = np.diff(ends)
         if (steps <= 0).any():
             raise ValueError(

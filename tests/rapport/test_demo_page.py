@@ -8,14 +8,13 @@ import sys
 import time
 
 import pytest
-from sqlalchemy import select
 
 from embodied.episodes import Episodes
 from embodied.store import Store
 from embodied.teachers import noisy
-from human_ui.tables import LEASE
 from rapport.cup.people import CAREFUL
 from rapport.cup.train import TEMPERATURE
+from tests.rapport.pressing import Person
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SEED = 0
@@ -25,41 +24,6 @@ ENV = {**os.environ, "OMP_NUM_THREADS": "1", "BROWSER": "true"}  # a browser tha
 def command(folder, *flags):
     flags = ["--seed", str(SEED), "--json", "--no-clips", "--out", str(folder), *flags]
     return [sys.executable, "-m", "rapport", "demo", *flags]
-
-
-class Person:
-    """Looks at what a lease shows, in the run's own store, and knows the key to press."""
-
-    def __init__(self, folder, page):
-        self.store, self.page = Store(folder / "answers.sqlite", Episodes(folder / "episodes")), page
-        self.likes = noisy(CAREFUL.utility, seed=SEED, temperature=TEMPERATURE, lapse=0.05)
-        self.waiting, self.sent = {}, []  # leases in the order in which the page shows them; those answered
-        page.on("response", self.lent)
-        page.on("request", self.answered)
-
-    def lent(self, response):
-        if response.url.endswith("/api/leases") and response.request.method == "POST" and response.ok:
-            self.waiting |= {one["lease"]: None for one in response.json() if one["lease"] not in self.sent}
-
-    def answered(self, request):
-        if "/api/answers/" in request.url and request.method == "PUT":
-            self.sent.append(json.loads(request.post_data)["lease"])
-
-    def key(self, lease):
-        with self.store.read() as connection:
-            row = connection.execute(select(LEASE.c.query, LEASE.c.shown).where(LEASE.c.id == lease)).one()
-        (query,), shown = self.store.queries([row.query]), json.loads(row.shown)
-        first = self.likes(query).first
-        return "0" if first == 0.5 else "1" if (first > 0.5) == (shown[0] == 0) else "2"
-
-    def answer(self):
-        lease = next(iter(self.waiting))
-        key, before = self.key(lease), len(self.sent)
-        while len(self.sent) == before:  # nothing counts in the quarter of a second after a question has come
-            self.page.keyboard.press(key)
-            self.page.wait_for_timeout(50)
-        assert self.sent[-1] == lease, "another question was on the page"
-        del self.waiting[lease]
 
 
 def test_the_main_job_through_the_page_ends_as_it_does_without_one(browser, tmp_path):
@@ -72,7 +36,10 @@ def test_the_main_job_through_the_page_ends_as_it_does_without_one(browser, tmp_
     ):
         link = next(line.split()[-1] for line in running.stdout if line.startswith("Answer here: "))
         page = browser.new_context().new_page()
-        person, pressing = Person(asked, page), 0.0
+        person, pressing = (
+            Person(asked, page, noisy(CAREFUL.utility, seed=SEED, temperature=TEMPERATURE, lapse=0.05)),
+            0.0,
+        )
         page.goto(link)
         while running.poll() is None and not page.locator("#said").inner_text().startswith("That was all"):
             if person.waiting:

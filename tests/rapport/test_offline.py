@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embodied import AdvantageEnsemble, RewardEnsemble
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Compare, Query, Skip
 from rapport.data_folder import open_folder
@@ -58,6 +59,15 @@ def test_stopped_and_started_again_it_ends_the_same(tmp_path: Path) -> None:
     assert np.array_equal(load_policy(tmp_path / "part").act(obs), whole.policy.act(obs))
     for name in ("losses.json", "reward.json", "result.json"):
         assert (tmp_path / "part" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_of_regret_an_advantage_is_learned(tmp_path: Path) -> None:
+    data = make(tmp_path / "data")
+    learned = offline(data, tmp_path / "regret", replace(TINY, preference="regret"))
+    assert isinstance(learned.reward, AdvantageEnsemble) and (learned.reward.rivals.abs() <= 1).all()
+    assert np.array_equal(load_policy(tmp_path / "regret").act(np.ones((2, 2))), learned.policy.act(np.ones((2, 2))))
+    with pytest.raises(ValueError, match="RewardEnsemble says itself what it pays"):
+        offline(data, tmp_path / "own", replace(TINY, preference="regret"), reward=RewardEnsemble(2, 1))
 
 
 def test_the_reward_follows_the_answers_and_the_recorded_one_is_only_compared(tmp_path: Path) -> None:

@@ -95,6 +95,18 @@ def test_one_run_takes_the_smallest_domain_and_one_seed(tmp_path: Path) -> None:
     assert result.holds and result.seed == 3 and result.seconds > 0
 
 
+def test_what_there_is_to_say_is_printed_once_and_before_the_figures(tmp_path: Path) -> None:
+    class Talking(Circle):
+        def reproduce(
+            self, domain: str, seed: int, full: bool, progress: Progress, out: Path
+        ) -> tuple[list[Mechanism], list[Comparison]]:
+            (out / "said.txt").write_text("pi is\nno fraction\n")
+            return super().reproduce(domain, seed, full, progress, out)
+
+    lines = list(repeat("circle", Talking(), None, 3, True, tmp_path).lines())
+    assert lines[:2] == ["pi is", "no fraction"] and lines[2].startswith("mechanism ") and "pi is" not in lines[2:]
+
+
 def test_in_full_every_domain_has_five_seeds_and_comparisons_are_pooled(tmp_path: Path) -> None:
     result = repeat("circle", Circle(), None, 10, True, tmp_path)
     runs = [f"[{domain}, seed {seed}]" for domain in Circle.DOMAINS for seed in range(10, 15)]

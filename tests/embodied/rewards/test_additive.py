@@ -7,8 +7,8 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from embodied.criteria import binary_entropy
 from embodied.feedback import Feedback, Segments
-from embodied.queries import binary_entropy
 from embodied.rewards.additive import (
     NODES,
     Additive,

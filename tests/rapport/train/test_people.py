@@ -236,7 +236,7 @@ def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_pa
 @pytest.mark.parametrize(
     ("method", "kind", "sentence"),
     [
-        (by_regret(pebble()), "stop", "With regret, people can be asked in kinds compare, .*, and kind is 'stop'"),
+        (contrast(), "stop", "With cpl, people can be asked in kinds compare, survey, and kind is 'stop'"),
         (contrast(), "grade", "With cpl, people can be asked in kinds compare, survey, and kind is 'grade'"),
     ],
 )

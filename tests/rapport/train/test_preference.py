@@ -5,18 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from embodied.episodes import Episode
-from rapport.train import METHODS, by_regret, contrast, surf, train
+from embodied.rewards.advantage import AdvantageEnsemble
+from embodied.rewards.ensemble import RewardEnsemble
+from rapport.train import METHODS, by_regret, contrast, pebble, surf, train
 from rapport.train.contrastive import Contrast
 from rapport.train.expert import advantages
-from tests.rapport.train.test_training import SMALL, Stop, files, settings, stop_at
+from rapport.train.spaces import world
+from tests.rapport.train.test_training import OWN, SMALL, Stop, files, settings, stop_at
 
 ROLLS = {"n_steps": 24, "batch_size": 24}
 
 
 @pytest.mark.parametrize(
-    ("method", "kwargs"), [(by_regret(METHODS["pebble"]()), SMALL), (by_regret(surf()), SMALL), (contrast(), ROLLS)]
+    ("method", "kwargs"), [(by_regret(pebble()), SMALL), (by_regret(surf()), SMALL), (contrast(), ROLLS)]
 )
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, method, kwargs):
     own = replace(settings(), method=method)
@@ -29,15 +33,22 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, method, kwargs):
     assert whole.result["method"] == method.name and whole.result["budget"]["answered"] == 6
 
 
-def test_regret_counts_from_the_first_reward_on_and_with_the_agents_own_values(tmp_path):
-    trained = train(replace(settings(), method=by_regret(METHODS["pebble"]())), tmp_path, kwargs=SMALL)
-    obs = torch.rand(3, 2, 4, 2)
-    ahead = trained.reward.ahead
-    assert ahead.gamma == trained.actor.sb3.model.gamma
-    expected = trained.actor.sb3.value(obs.reshape(-1, 2).numpy()).reshape(3, 2, 4)
-    np.testing.assert_array_equal(ahead.value(obs), expected)
-    plain = train(settings(), tmp_path / "plain", kwargs=SMALL)
-    assert plain.reward.ahead is None
+@pytest.mark.parametrize(("name", "kwargs", "rivals"), [("Line", SMALL, 32), ("Mixed", {**ROLLS, "n_epochs": 1}, 2)])
+def test_by_regret_the_agent_is_paid_an_advantage(tmp_path, name, kwargs, rivals):
+    trained = train(replace(settings(name), method=by_regret(pebble())), tmp_path, kwargs=kwargs)
+    reward = trained.reward
+    assert isinstance(reward, AdvantageEnsemble) and len(reward.rivals) == rivals
+    obs = torch.randn(20, reward.obs_size)
+    acts = reward.rivals[torch.arange(20) % rivals]
+    assert (reward.paid(obs, acts) <= 0).all() and (reward.paid(obs, acts) < 0).any()
+
+
+def test_actions_of_any_kind_are_drawn_within_their_bounds():
+    assert (world(f"{OWN}:Mixed", {}, 12, 0).any_actions(9, 0) == np.eye(2)).all()
+    drawn = world(f"{OWN}:Line", {}, 12, 0).any_actions(200, 0)
+    assert drawn.shape == (200, 1) and drawn.min() < -0.9 and drawn.max() > 0.9 and np.abs(drawn).max() <= 1
+    several = replace(world(f"{OWN}:Line", {}, 12, 0), actions=spaces.MultiDiscrete([2, 3])).any_actions(50, 0)
+    assert several.shape == (50, 5) and (several[:, :2].sum(1) == 1).all() and (several[:, 2:].sum(1) == 1).all()
 
 
 @pytest.mark.parametrize("name", ["Line", "Mixed"])
@@ -73,12 +84,20 @@ def test_advantages_are_reward_and_value_ahead_less_value():
 
 
 def test_what_cannot_be_combined_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="regret adds up rewards of single steps"):
+    with pytest.raises(ValueError, match="an advantage is of single steps"):
         by_regret(METHODS["transformer"]())
     with pytest.raises(ValueError, match="take contrast"):
-        replace(METHODS["pebble"](), preference="cpl")
-    with pytest.raises(ValueError, match="judged by regret: give at least 2"):
-        replace(settings(clip=1), method=by_regret(METHODS["pebble"]()))
+        replace(pebble(), preference="cpl")
+    with pytest.raises(ValueError, match="says itself what it pays"):
+        make = RewardEnsemble
+        train(
+            replace(settings(), method=by_regret(pebble())),
+            tmp_path / "c",
+            reward=lambda o, a, s: make(o, a),
+            kwargs=SMALL,
+        )
+    with pytest.raises(ValueError, match="shows frames, and advantages are of vectors"):
+        train(replace(settings("Frames"), method=by_regret(pebble())), tmp_path / "d")
     with pytest.raises(ValueError, match="give judged_by regret too"):
         settings(expert="somewhere")
     with pytest.raises(ValueError, match="no algorithm of stable-baselines3"):

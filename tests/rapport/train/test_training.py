@@ -11,7 +11,9 @@ import safetensors.numpy
 import torch
 from stable_baselines3 import TD3
 
+from embodied.episodes import Episodes
 from embodied.rewards.ensemble import RewardEnsemble
+from embodied.store import Store
 from policies.sb3 import NotFinite
 from rapport.run import RunError
 from rapport.train import METHODS, Settings, train
@@ -21,6 +23,7 @@ from rapport.train.report import write_report
 from rapport.train.spaces import world
 
 OWN = str(Path(__file__).with_name("worlds.py"))
+SCHEDULES = ("constant", "decaying", "growing")
 SMALL = {"batch_size": 8, "learning_starts": 12, "policy_kwargs": {"net_arch": [8]}}
 
 
@@ -95,7 +98,9 @@ def test_the_agent_never_sees_the_environments_own_reward(tmp_path, method):
     assert given.any() == (method == "pebble")
 
 
-@pytest.mark.parametrize("select", ["disagreement", "k-centre", "disagreement+k-centre"])
+@pytest.mark.parametrize(
+    "select", ["disagreement", "k-centre", "disagreement+k-centre", "information+dpp", "information+medoids"]
+)
 def test_killed_inside_a_round_of_questions_it_goes_on(tmp_path, select):
     """The questions of that round are in the store already, and must not change how they are chosen."""
     own = replace(settings(), method=replace(METHODS["pebble"](), select=select))
@@ -112,6 +117,28 @@ def test_killed_inside_a_round_of_questions_it_goes_on(tmp_path, select):
     train(own, tmp_path / "part", kwargs=SMALL)
     assert files(tmp_path / "whole") == files(tmp_path / "part")
     assert [r["round"] for r in whole.rows] == [0, 1, 2, 3]
+
+
+def test_the_schedule_shares_the_questions_and_moves_no_steps():
+    given = {s: settings(answers=30, steps=480, sessions=4, schedule=s).rounds(1, 12) for s in SCHEDULES}
+    assert [r.questions for r in given["decaying"]] == [0, 12, 9, 6, 3]
+    assert [r.questions for r in given["growing"]] == [0, 4, 4, 8, 14]
+    assert {sum(r.questions for r in rounds) for rounds in given.values()} == {30}
+    assert len({tuple(r.steps for r in rounds) for rounds in given.values()}) == 1
+
+
+def test_a_run_with_a_session_that_asks_nothing_comes_to_its_end(tmp_path):
+    done = train(settings(answers=3, sessions=3, schedule="growing"), tmp_path, kwargs=SMALL)
+    assert done.result["budget"]["asked"] == 3
+
+
+def test_questions_about_the_newest_episodes_are_about_no_others(tmp_path):
+    train(settings(answers=20, recent=0.1), tmp_path, kwargs=SMALL)
+    with Store(tmp_path / "answers.sqlite", Episodes(tmp_path / "episodes")) as store:
+        about = {}
+        for query in store.queries():
+            about.setdefault(query.id[:-4], set()).update(s.episode for s in query.segments)
+    assert [len(episodes) for episodes in about.values()] == [1, 1]  # of at most ten whole ones
 
 
 def test_the_budget_counts_what_was_asked(tmp_path):
@@ -245,11 +272,13 @@ def test_pairs_are_within_their_episodes_and_as_long_as_can_be():
         ({"seed": -1}, "The seed is -1"),
         ({"clip": 0}, "Clips of 0 steps"),
         ({"tie_rate": 1.0}, "A tie rate of 1.0"),
+        ({"recent": 0.0}, "the newest 0.0 of the episodes"),
+        ({"schedule": "sudden"}, "no schedule 'sudden'"),
     ],
 )
 def test_impossible_settings_are_refused(kwargs, sentence):
     with pytest.raises(ValueError, match=sentence):
-        settings(**kwargs)
+        settings(**kwargs).rounds(1, 12)
 
 
 def test_too_few_steps_are_refused_before_anything_is_written(tmp_path):
