@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 
 from embodied.episodes import Episode
+from embodied.feedback import Feedback, Segments
 from embodied.rewards.advantage import AdvantageEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
 from rapport.train import METHODS, by_regret, contrast, pebble, surf, train
@@ -51,11 +52,20 @@ def test_actions_of_any_kind_are_drawn_within_their_bounds():
     assert several.shape == (50, 5) and (several[:, :2].sum(1) == 1).all() and (several[:, 2:].sum(1) == 1).all()
 
 
-@pytest.mark.parametrize("name", ["Line", "Mixed"])
-def test_contrast_moves_the_policy_towards_what_was_preferred(tmp_path, name):
-    trained = train(replace(settings(name, answers=20), method=contrast()), tmp_path, kwargs=ROLLS)
-    assert isinstance(trained.reward, Contrast) and trained.rows[-1]["metrics"]["agreement"] > 0.6
-    assert not hasattr(trained.reward, "reward")
+@pytest.mark.parametrize(("name", "sides"), [("Line", [[[1.0]], [[-1.0]]]), ("Mixed", [[[0.0, 1.0]], [[1.0, 0.0]]])])
+def test_contrast_moves_the_policy_towards_what_was_preferred(tmp_path, name, sides):
+    trained = train(replace(settings(name), method=contrast()), tmp_path, kwargs=ROLLS)
+    assert isinstance(trained.reward, Contrast) and not hasattr(trained.reward, "reward")
+    assert 0 <= trained.rows[-1]["metrics"]["agreement"] <= 1
+    size = trained.actor.world.observations.shape[0]
+    obs = torch.randn(40, 1, 6, size).expand(40, 2, 6, size)
+    act, mask = torch.tensor(sides).expand(40, 2, 6, len(sides[0][0])), torch.ones(40, 2, 6, dtype=torch.bool)
+    one, better = torch.ones(40), torch.tensor([1.0, 0.0]).expand(40, 2)
+    told = Feedback(Segments(obs, act, mask, torch.zeros(40, 2, 6)), better, one, one.long(), one.bool())
+    for _ in range(10):
+        agrees = trained.reward.fit(told, np.random.default_rng(0))["agreement"]
+    chosen = trained.actor.act(obs[:, 0, 0].numpy())
+    assert agrees > 0.9 and (chosen > 0).mean() > 0.9
 
 
 def test_a_teacher_by_regret_asks_an_expert(tmp_path):
