@@ -3,8 +3,8 @@
 Minus the regret of a segment is the sum of its advantages, sum A*(s,a) (Knox et al. 2022, arXiv 2206.02231, eq. 4). So
 a network whose sums are fitted to such answers comes to A* and a constant that segments of equal length leave open
 (2023, arXiv 2310.02456; `embodied.accident` on tables). Taken for a reward, the constant decides: above 0, it pays to
-go round in circles. An advantage is 0 for the best action and below 0 for others, so the greatest among the actions is taken
-away, state by state. No values of a reward that still changes are needed, and no agent's critics.
+go round in circles. An advantage is 0 for the best action and below 0 for others, so the greatest among the actions is
+taken away, state by state. No values of a reward that still changes are needed, and no agent's critics.
 """
 
 from __future__ import annotations
