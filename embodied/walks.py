@@ -125,8 +125,8 @@ def _walk(
     n = len(state)
     obs, act = np.zeros((n, length, FOUND + world.features.shape[-1])), np.zeros((n, length, 1))
     for t in range(length):
-        action = _drawn(chance(t, state), rng)
-        outcome = _drawn(world.prob[state, action], rng)
+        action = drawn(chance(t, state), rng)
+        outcome = drawn(world.prob[state, action], rng)
         after = np.where(world.terminal[state], state, world.next[state, action, outcome])
         found = world.features[state, action, outcome] * ~world.terminal[state][:, None]
         obs[:, t, STATE], obs[:, t, NEXT], obs[:, t, FOUND:], act[:, t, 0] = state, after, found, action
@@ -134,7 +134,8 @@ def _walk(
     return obs, act
 
 
-def _drawn(prob: Array, rng: np.random.Generator) -> Array:
+def drawn(prob: Array, rng: np.random.Generator) -> Array:
+    """One index of each row of probabilities [N,M], [N]."""
     return np.asarray((prob.cumsum(-1) < rng.random((len(prob), 1))).sum(-1).clip(max=prob.shape[-1] - 1))
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import log_softmax
 
 from embodied.planning import Tables, expected_features
 from embodied.records import Array
+from embodied.walks import drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +79,10 @@ def follow(world: Tables, policy: Array, start: Array, rng: np.random.Generator)
     """A walk of T steps by a policy [T,S,A] from each of the states `start` [B]."""
     state, after, states, actions = np.asarray(start), _after(world), [], []
     for step in policy:
-        action = _drawn(step[state], rng)
+        action = drawn(step[state], rng)
         states.append(state)
         actions.append(action)
-        state = after[state, action, _drawn(world.prob[state, action], rng)]
+        state = after[state, action, drawn(world.prob[state, action], rng)]
     return Demonstrations(*(torch.from_numpy(np.stack(x, 1)) for x in (states, actions)))
 
 
@@ -112,14 +113,10 @@ def sighted(world: Tables, data: Sighting, weights: Tensor) -> Tensor:
 def sight(world: Tables, weights: Tensor, start: Tensor, length: int, rng: np.random.Generator) -> Sighting:
     """Worlds in which such a person has acted, one for each row of `start` [B,S]."""
     chance = presence(world, weights, start, length).numpy()
-    return Sighting(torch.from_numpy(_drawn(chance / chance.sum(-1, keepdims=True), rng)), start, length)
+    return Sighting(torch.from_numpy(drawn(chance / chance.sum(-1, keepdims=True), rng)), start, length)
 
 
 def _after(world: Tables) -> Array:
     """[S,A,M], where terminal states stay what they are."""
     stay = np.arange(len(world.terminal))[:, None, None]
     return np.asarray(np.where(world.terminal[:, None, None], stay, world.next))
-
-
-def _drawn(prob: Array, rng: np.random.Generator) -> Array:
-    return np.asarray((prob.cumsum(-1) < rng.random((len(prob), 1))).sum(-1).clip(max=prob.shape[-1] - 1))
