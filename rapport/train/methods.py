@@ -41,8 +41,8 @@ class Method:
     relabel: every remembered step gets the rewards of today. new_critic: with the first reward, new critics, and then
     this many updates on the replay. bonus: of the ensemble's spread at step 0, which shrinks by `bonus_decay` a step.
     preference: what people are taken to compare: sums of rewards; how far each clip falls short of what could have been
-    done, so that what they teach is an advantage (`AdvantageEnsemble`); or (cpl) how likely the policy is to do each,
-    and then there is no reward at all.
+    done, with an advantage for a reward (`AdvantageEnsemble`); or (cpl) how likely the policy is to do each, and then
+    there is no reward at all.
     """
 
     name: str

@@ -41,23 +41,27 @@ def every_step(model):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_is_at_most_0_and_0_for_the_best(seed):
     model = AdvantageEnsemble(4, 2, np.random.default_rng(seed).uniform(-1, 1, (50, 2)), members=3, seed=seed)
-    obs = torch.randn(20, 4)
-    act = torch.rand(20, 2) * 2 - 1
-    found = model.paid(obs, act)
-    plain = model(obs, act)
-    assert found.shape == (3, 20) and (found <= 0).all() and (found < 0).any()
-    by_hand = torch.stack([model(obs, r.expand(20, 2)) for r in model.rivals]).amax(0)
-    torch.testing.assert_close(found, plain - torch.maximum(by_hand, plain))
-    best = torch.stack([model(obs, r.expand(20, 2))[0] for r in model.rivals]).argmax(0)
+    obs, act = torch.randn(20, 4), torch.rand(20, 2) * 2 - 1
+    score = lambda a: RewardEnsemble.forward(model, obs, a.expand(20, 2))  # noqa: E731
+    every = torch.stack([*(score(rival) for rival in model.rivals), score(act)])
+    paid = model.paid(obs, act)
+    assert paid.shape == (3, 20) and (paid <= 0).all() and (paid < 0).any()
+    torch.testing.assert_close(paid, every[-1] - every.amax(0))
+    best = every[:-1, 0].argmax(0)
     torch.testing.assert_close(model.paid(obs, model.rivals[best])[0], torch.zeros(20))
+    # Softly, it lies between what is below the greatest, and what is below the mean.
+    torch.testing.assert_close(model(obs, act), every[-1] - 0.1 * torch.log(torch.exp(every / 0.1).mean(0)))
+    cold = AdvantageEnsemble(4, 2, model.rivals.numpy(), members=3, seed=seed, temperature=1e-4)
+    torch.testing.assert_close(cold(obs, act), paid, atol=1e-3, rtol=0)
 
 
-def test_answers_by_regret_teach_the_advantage_and_as_a_reward_it_leads_to_the_optimum():
+@pytest.mark.parametrize("seed", [1, 4])
+def test_answers_by_regret_teach_the_advantage_and_as_a_reward_it_leads_to_the_optimum(seed):
     """Where a plain score goes round in circles for ever (`accident`), since its constant is open."""
-    walked = shown(3000, 0, "refuse")
+    walked = shown(3000, seed, "refuse")
     told = answered(walked, labels(-regret(HOME, REWARD, walked), np.random.default_rng(1)))
     data = replace(told, segments=seen(told.segments))
-    settings = dict(members=1, hidden=(64,), steps=400, batch=500, rate=0.01)
+    settings = dict(members=1, hidden=(64,), steps=400, batch=500, rate=0.01, seed=seed)
     found = {}
     for name, model in {
         "advantage": AdvantageEnsemble(STATES, ACTIONS, np.eye(ACTIONS), **settings),
@@ -73,4 +77,6 @@ def test_answers_by_regret_teach_the_advantage_and_as_a_reward_it_leads_to_the_o
 def test_rivals_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"rivals are \[3, 2\]; give finite actions \[C,1\]"):
         AdvantageEnsemble(4, 1, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="temperature is 0"):
+        AdvantageEnsemble(4, 1, np.zeros((3, 1)), temperature=0)
     assert AdvantageEnsemble(4, 1, np.zeros((3, 1))).fingerprint().startswith("advantages against 3 actions")
