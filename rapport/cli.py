@@ -114,6 +114,67 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Align:
+    """Fit a policy to stored answers directly, with no reward model between: DPO, IPO, CPL and their kin."""
+
+    data: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """A data folder, a study or a run: episodes, and answers that compare or rank stretches of them."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="P", help_behavior_hint="")] = None
+    """What is aligned: the folder of an exported policy (RUN/pretrained, RUN/policy), or module:function or
+    file.py:function that makes your own. Without, a new one imitates all segments first."""
+    method: Literal[
+        "dpo",
+        "f_dpo",
+        "cdpo",
+        "robust_dpo",
+        "length_dpo",
+        "dense_dpo",
+        "ipo",
+        "slic",
+        "kto",
+        "apo_zero",
+        "bco",
+        "nca",
+        "sppo",
+        "sppo_hard",
+        "rankings",
+        "pro",
+        "cpo",
+        "simpo",
+        "orpo",
+        "cpl",
+        "cpl_kl",
+        "em_preference",
+    ] = "dpo"
+    """How; docs/direct.md says what each is for. em_preference: DPO that learns whose answers can be trusted."""
+    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Coefficients of the method, such as beta=.2; a wrong one lists those that there are."""
+    steps: int = 300
+    """Gradient steps."""
+    rate: float = 3e-4
+    """Their learning rate."""
+    seed: int = 0
+    """Of what is held out, of the batches, and of a new policy."""
+    log_std: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="")] = None
+    """Log of the deviation of an exported or new policy's actions; told by the stored actions unless given."""
+    bounds: tuple[float, float] = (-1.0, 1.0)
+    """What the actions of a new policy lie between."""
+    any_start: Flag = False
+    """Hold segments from different starts against each other, also by methods for which that is wrong."""
+    store: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """The study's PostgreSQL database, as `rapport ask` has it."""
+    out: Folder = None
+    """The run's folder, in which the same command resumes; by default one under runs/, named by data and method."""
+    json: Flag = False
+    """Print one JSON object last: loss, agreement, log-probabilities and KL, before and after."""
+
+    def __call__(self) -> int:
+        from rapport.align.command import command
+
+        return command(self)
+
+
+@dataclass(frozen=True)
 class Compare:
     """Methods, seeds and budgets side by side: interquartile means with intervals, profiles, one table, one figure."""
 
@@ -192,9 +253,11 @@ class Evaluate:
     """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The folder of a run, as `rapport demo` writes it."""
+    """The folder of a run, as `rapport demo` writes it, or of an exported policy of the same arm."""
     episodes: int = 512
     """How many held-out layouts."""
+    person: Literal["careful", "short"] = "careful"
+    """Of a policy alone: whose wishes are measured; a run says so itself."""
     clips: bool = True
     """Render clips of the first layouts into the run's folder."""
     json: Flag = False
@@ -264,6 +327,7 @@ class Reproduce:
 Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Align, tyro.conf.subcommand("align")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Ask, tyro.conf.subcommand("ask")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -289,7 +353,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Compare) else "starts it again"
+        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Align | Compare) else "starts it again"
         print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
