@@ -155,6 +155,8 @@ class Align:
     """Their learning rate."""
     seed: int = 0
     """Of what is held out, of the batches, and of a new policy."""
+    imitate: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="")] = None
+    """Steps of copying all segments first, preferred or not; by default 1000 for a new policy, none for a given one."""
     log_std: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="")] = None
     """Log of the deviation of an exported or new policy's actions; told by the stored actions unless given."""
     bounds: tuple[float, float] = (-1.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ CHECKPOINTS, BEFORE, LOSSES, RESULT = "checkpoints", "before", "losses.json", "r
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the result depends on, beside data and policy. `imitate` steps come first where there is none."""
+    """Everything that the result depends on, beside data and policy. `imitate`: so many steps of copying all segments,
+    preferred or not, come first; None is 1000 for a new policy and none for one that is given."""
 
     method: str = "dpo"
     set: tuple[str, ...] = ()
@@ -36,14 +38,15 @@ class Settings:
     rate: float = 3e-4
     batch: int = 64
     seed: int = 0
-    imitate: int = 1000
+    imitate: int | None = None
     log_std: float | None = None
     bounds: tuple[float, float] = (-1.0, 1.0)
     any_start: bool = False
     chunk: int = 50
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or min(self.steps, self.batch, self.chunk) < 1 or self.imitate < 0 or not self.rate > 0:
+        least = min(self.seed, (self.imitate or 0), self.steps - 1, self.batch - 1, self.chunk - 1)
+        if least < 0 or not 0 < self.rate < math.inf:
             raise ValueError(
                 f"The seed is {self.seed}, steps are {self.steps}, of imitation {self.imitate}, the batch is "
                 f"{self.batch} and the rate {self.rate}: give at least one step and row, and a rate above 0."
@@ -78,7 +81,10 @@ def align(
     config = {**asdict(settings), "data": _digest(told), "policy": start.identity}
     with run_folder(out, config):
         before = _before(start, told, settings, out)
-        objective = direct(start.policy, method, before)
+        try:
+            objective = direct(start.policy, method, before)
+        except TypeError as error:  # the policy lacks what the method asks of it
+            raise ValueError(str(error)) from error
         untrained = {k: look(objective, before, parts) for k, parts in _sides(told)}
         _train(objective, em, told, settings, out, progress)
         trained = {k: look(objective, before, parts) for k, parts in _sides(told)}
@@ -112,15 +118,16 @@ def mend(error: ValueError, method: str) -> ValueError:
 
 
 def _before(start: policies.Start, told: Told, settings: Settings, out: Path) -> Any:
-    """A copy of the policy before it is aligned; a new one has imitated all segments by then, the others' too."""
+    """A copy of the policy before it is aligned; it has imitated by then."""
     reference = copy.deepcopy(start.policy)
     if checkpoint.latest(out / BEFORE) is None:
-        if start.imitates and settings.imitate:
+        steps = (1000 if start.new else 0) if settings.imitate is None else settings.imitate
+        if steps:
             parts = [replace(part, target=torch.ones_like(part.target)) for part in told.learned]
-            opt = torch.optim.Adam(start.policy.parameters(), lr=1e-3)
+            opt = torch.optim.Adam(_learned(start.policy), lr=1e-3)
             rng = np.random.default_rng([settings.seed, 21])
             objective = imitate(start.policy)
-            fit_all([(objective, p) for p in parts], opt, steps=settings.imitate, batch=settings.batch, rng=rng)
+            fit_all([(objective, p) for p in parts], opt, steps=steps, batch=settings.batch, rng=rng)
         checkpoint.save(out / BEFORE, 0, policy=start.policy)
     for policy in (reference, start.policy):
         checkpoint.load(out / BEFORE, policy=policy)
@@ -130,8 +137,10 @@ def _before(start: policies.Start, told: Told, settings: Settings, out: Path) ->
 def _train(
     objective: Direct, em: EM | None, told: Told, settings: Settings, out: Path, progress: Callable[[int], object]
 ) -> None:
-    parameters = [p for p in objective.policy.parameters() if p.requires_grad]  # type: ignore[attr-defined]
-    opt, rng = torch.optim.Adam(parameters, lr=settings.rate), np.random.default_rng([settings.seed, 22])
+    opt, rng = (
+        torch.optim.Adam(_learned(objective.policy), lr=settings.rate),
+        np.random.default_rng([settings.seed, 22]),
+    )
     carried = {"policy": objective.policy, "opt": opt, "rng": rng} | ({} if em is None else {"em": em})
     done = checkpoint.load(out / CHECKPOINTS, **carried)  # type: ignore[arg-type]
     kept = out / LOSSES
@@ -150,6 +159,10 @@ def _train(
         write_json(kept, rows)
         checkpoint.save(out / CHECKPOINTS, done, **carried)  # type: ignore[arg-type]
         progress(done)
+
+
+def _learned(policy: Any) -> list[torch.nn.Parameter]:
+    return [p for p in policy.parameters() if p.requires_grad]
 
 
 def _sides(told: Told) -> list[tuple[str, tuple[Feedback, ...]]]:

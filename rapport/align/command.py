@@ -27,6 +27,7 @@ def command(options: Align) -> int:
         steps=options.steps,
         rate=options.rate,
         seed=options.seed,
+        imitate=options.imitate,
         log_std=options.log_std,
         bounds=options.bounds,
         any_start=options.any_start,

@@ -32,7 +32,7 @@ class Start:
     policy: Any
     identity: str
     write: Callable[[Path, str], object]
-    imitates: bool = False
+    new: bool = False
 
 
 def exported(folder: Path, told: Told, log_std: float | None) -> Start:
@@ -73,7 +73,7 @@ def fresh(told: Told, bounds: tuple[float, float], log_std: float | None, seed: 
     policy = GaussianPolicy(obs.shape[1], act.shape[1], seed=seed, low=low, high=high, log_std=spread)
     for part in told.learned[:1]:
         policy.standardise(part.segments)
-    return Start(policy, policy.fingerprint(), lambda out, how: write_weights(policy, out), imitates=True)
+    return Start(policy, policy.fingerprint(), lambda out, how: write_weights(policy, out), new=True)
 
 
 def own(name: str) -> Start:
@@ -89,7 +89,7 @@ def own(name: str) -> Start:
         raise ValueError(f"{name} made no policy ({type(error).__name__}: {error}): mend it.") from error
     if not isinstance(policy, nn.Module) or not hasattr(policy, "log_prob"):
         raise ValueError(
-            f"{name} made a {type(policy).__name__}: give a torch.nn.Module with density = True or False and "
+            f"{name} made {policy!r:.60}: give a torch.nn.Module with density = True or False and "
             "log_prob(segments) -> [B,K,T]."
         )
     return Start(policy, name, lambda out, how: write_weights(policy, out))
