@@ -12,7 +12,7 @@ one start, by each method in turn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,39 +224,25 @@ def tried(ground: Ground) -> dict[str, Method]:
     }
 
 
-@dataclass(frozen=True)
-class Floors:
-    """The least share that is to be gained by the answers and lost by their opposite, and what the development seeds
-    1000 to 1009 had of both, mean and sd."""
-
-    gained: float
-    lost: float
-    seen: tuple[tuple[float, float], tuple[float, float]]
-
-
-def moving(ground: Ground, seed: int, progress: Progress, floors: Floors) -> tuple[list[Mechanism], list[Comparison]]:
+def moving(
+    ground: Ground, seed: int, progress: Progress
+) -> tuple[dict[str, float], dict[str, float], list[Comparison]]:
+    """What becomes of a policy by DPO, by DPO on answers turned round, and by every method."""
     data, methods = own_pairs(ground, seed), tried(ground)
-    found = {"before": beside(ground, "before", ground.policy, "claims nothing")}
+    comparisons = beside(ground, "before", ground.policy, "claims nothing")
     for i, (name, method) in enumerate(methods.items()):
         policy = learned(ground, method, data, seed)
-        found[name] = beside(ground, f"{PAIRS} pairs, {name}", policy, "claims nothing")
-        progress((i + 1) / (len(methods) + 2))
+        comparisons += beside(ground, f"{PAIRS} pairs, {name}", policy, "claims nothing")
+        progress((i + 1) / (len(methods) + 3))
     policy, _ = trusted(ground, methods["dpo"], data, seed)
-    found["em dpo"] = beside(ground, f"{PAIRS} pairs, em dpo", policy, "claims nothing")
-    wrong = replace(data, target=data.target.flip(-1))
-    lost = -next(iter(ground.figures(learned(ground, methods["dpo"], wrong, seed)).values()))
-    return [
-        Mechanism(
-            "DPO: share gained of what cloning misses", found["dpo"][0].ours, floors.gained, "at least", floors.seen[0]
-        ),
-        Mechanism("DPO on answers turned round: share lost", lost, floors.lost, "at least", floors.seen[1]),
-    ], [comparison for looked in found.values() for comparison in looked]
+    comparisons += beside(ground, f"{PAIRS} pairs, em dpo", policy, "claims nothing")
+    turned = replace(data, target=data.target.flip(-1))
+    right, wrong = (ground.figures(learned(ground, methods["dpo"], told, seed)) for told in (data, turned))
+    return right, wrong, comparisons
 
 
-FLOORS = {
-    "point": Floors(0.3, 0.2, ((0.678, 0.053), (1.426, 0.282))),
-    "arm": Floors(0.0, 0.0, ((0.9, 0.1), (0.9, 0.1))),
-}
+# On the arm DPO gains .64 on average, but sd .26: too wide a spread to assert a gain.
+GAINED, LOST, STILL = (0.678, 0.053), (1.426, 0.282), (0.0, 0.0)
 
 
 def reproduce(
@@ -265,4 +251,12 @@ def reproduce(
     """Some seconds on the bandit, about two CPU-minutes where a policy moves."""
     if domain == "bandit":
         return bandit(seed, progress), []
-    return moving(GROUNDS[domain](seed), seed, progress, FLOORS[domain])
+    right, wrong, comparisons = moving(GROUNDS[domain](seed), seed, progress)
+    if domain == "arm":
+        still = wrong["wishes met"]
+        return [Mechanism("DPO on answers turned round: wishes still met", still, 0.05, "at most", STILL)], comparisons
+    share = "share gained of the return that cloning misses"
+    return [
+        Mechanism("DPO: share gained of what cloning misses", right[share], 0.3, "at least", GAINED),
+        Mechanism("DPO on answers turned round: share lost", -wrong[share], 0.2, "at least", LOST),
+    ], comparisons

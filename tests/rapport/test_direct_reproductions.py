@@ -14,7 +14,7 @@ from rapport import beside_arm
 from rapport.reproduce import daa, entangle, gapo, lcpo, pro, rlhfv
 
 KEYS = {
-    "daa": (daa, {"bandit": 11, "point": 2, "arm": 2}),
+    "daa": (daa, {"bandit": 11, "point": 2, "arm": 1}),
     "pro": (pro, {"bandit": 5, "point": 5, "arm": 5}),
     "lcpo": (lcpo, {"bandit": 5, "point": 5, "arm": 5}),
     "entangle": (entangle, {"tokens": 7, "point": 7, "arm": 7}),
