@@ -15,7 +15,7 @@ from rapport.align.report import write_report
 from rapport.console import say
 
 if TYPE_CHECKING:
-    from rapport.cli import Align
+    from rapport.align.verb import Align
 
 
 def command(options: Align) -> int:
