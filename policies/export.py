@@ -53,13 +53,14 @@ class ExportedPolicy:
         return np.clip(aim, [j.lower for j in self.contract.joints], [j.upper for j in self.contract.joints])
 
 
-def export(folder: Path, parameters: Mapping[str, Array], cartesian: Cartesian, agreed: Contract) -> Contract:
+def export(folder: Path, parameters: Mapping[str, Array] | Layers, cartesian: Cartesian, agreed: Contract) -> Contract:
     """Write policy.safetensors, cartesian.json and contract.json; returns the contract with the files' hashes.
 
-    parameters: an agent's `snapshot()`. Raises ContractError, with nothing written, if the parts do not fit each other.
+    parameters: an agent's `snapshot()`, or the layers of its mean. Raises ContractError, with nothing written, if the
+    parts do not fit each other.
     The contract is written last: a folder in which an export was cut short is refused by `load_policy`.
     """
-    layers = Layers.of(parameters)
+    layers = parameters if isinstance(parameters, Layers) else Layers.of(parameters)
     _check(agreed, cartesian, layers)
     arrays = {f"{i}.weight": np.ascontiguousarray(a) for i, a in enumerate(layers.weights)}
     arrays |= {f"{i}.bias": np.ascontiguousarray(a) for i, a in enumerate(layers.biases)}

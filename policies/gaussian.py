@@ -83,6 +83,13 @@ class GaussianPolicy(nn.Module):
             policy.log_std.copy_((torch.as_tensor(log_std) - reach.log()).clamp(*LOG_STD))
         return policy
 
+    def layers(self) -> Layers:
+        """The mean as `of` takes it: from standardised observations to units of the action, before the bounds."""
+        middle, reach = self._middle_reach()
+        weights, biases = list(self.weights), list(self.biases)
+        weights[-1], biases[-1] = reach[:, None] * weights[-1], middle + reach * biases[-1]
+        return Layers(*(tuple(x.detach().numpy().copy() for x in part) for part in (weights, biases)))
+
     @torch.no_grad()
     def standardise(self, segments: Segments) -> None:
         """Take mean and deviation of these observations for all time; call it before anything is learned."""

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rapport.align.verb import Align
 from rapport.data import Data
 from rapport.shadow import OURS, check_imports
 
@@ -220,9 +221,11 @@ class Evaluate:
     """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The folder of a run, as `rapport demo` writes it."""
+    """The folder of a run, as `rapport demo` writes it, or of an exported policy of the same arm."""
     episodes: int = 512
     """How many held-out layouts."""
+    person: Literal["careful", "short"] = "careful"
+    """Of a policy alone: whose wishes are measured; a run says so itself."""
     clips: bool = True
     """Render clips of the first layouts into the run's folder."""
     json: Flag = False
@@ -292,6 +295,7 @@ class Reproduce:
 Verb = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Align, tyro.conf.subcommand("align")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Ask, tyro.conf.subcommand("ask")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -317,7 +321,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Compare) else "starts it again"
+        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Align | Compare) else "starts it again"
         print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""`rapport evaluate RUN`: a run's kept policy, as its exported files have it, on layouts that nothing was chosen by."""
+"""`rapport evaluate RUN`: a run's kept policy, or any exported one, on layouts that nothing was chosen by."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from embodied import contract
 from envs.arm_render import GL_INSTALL_LINE, gl
 from rapport.console import say
 from rapport.cup.agent import held_out
 from rapport.cup.clips import SHOWN, render_before_after
 from rapport.cup.demo import whose
 from rapport.cup.features import step_features
-from rapport.cup.finished import Finished, open_finished
+from rapport.cup.finished import Finished, open_finished, open_policy
 from rapport.cup.measure import Measured, measure
 from rapport.cup.people import PEOPLE
 
@@ -32,10 +33,13 @@ def evaluate(options: Evaluate) -> int:
     if not 1 <= options.episodes <= MOST:
         raise ValueError(f"{options.episodes} episodes cannot be rolled out: give --episodes from 1 to {MOST}.")
     torch.set_num_threads(1)
-    run = open_finished(options.run)
+    alone = (options.run / contract.FILE).exists()
+    run = open_policy(options.run, options.person) if alone else open_finished(options.run)
     with tqdm(total=options.episodes, unit=" episodes", file=sys.stderr, dynamic_ncols=True) as bar:
         found = look(run, options.episodes, bar.update)
-    if options.clips and gl() is None:
+    if alone:
+        pass  # clips show what a run changed
+    elif options.clips and gl() is None:
         say(f"No clips: this machine has no OpenGL to draw them. {GL_INSTALL_LINE}")
     elif options.clips:
         render_before_after(options.run, "clips-evaluate", min(SHOWN, options.episodes))

@@ -16,6 +16,7 @@ from policies.export import load_policy
 from rapport.cup import pools
 from rapport.cup.agent import Recipe
 from rapport.cup.features import FEATURES, PRIOR
+from rapport.cup.handover import agreed
 from rapport.cup.train import Settings
 from rapport.run import RunError, read_json
 
@@ -77,3 +78,10 @@ def open_finished(folder: Path) -> Finished:
         load_policy(folder / "policy").act,
         reward,
     )
+
+
+def open_policy(folder: Path, person: str) -> Finished:
+    """An exported policy alone, to be judged by the wishes of `person`. Raises ContractError for one that is not of the
+    main job's arm."""
+    policy = load_policy(folder, agreed("whatever it was trained for"))
+    return Finished(folder, Settings(person=person), {}, [], policy.act, policy.act, None)

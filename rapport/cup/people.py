@@ -95,9 +95,13 @@ class Person:
     liking: Callable[[Array, Array], Array]
     wishes: Mapping[str, Callable[[Array], Array]]
 
+    def worth(self, obs: Array, act: Array) -> Array:
+        """Of clips [..., T, O], [..., T, A] -> [...], the task included."""
+        return (self.liking(obs, act) + _task(obs)).sum(-1)
+
     def utility(self, segment: Segment) -> float:
         """Of a clip, the task included."""
-        return float((self.liking(segment.obs, segment.act) + _task(segment.obs)).sum())
+        return float(self.worth(segment.obs, segment.act))
 
 
 CAREFUL = Person(

@@ -3,7 +3,8 @@
 A pair that differs in one token has gradients that point apart; what both say after it, they share, and the longer that
 is, the more they are one direction. A margin loss then moves both up or both down, though the margin grows. What the
 first order predicts must happen, of every method; gradients of one length must part the two, and so must a contrast of
-the changed steps alone. On the point mass the same is looked at in a policy's own episodes from one start.
+the changed steps alone. On the point mass and on the arm the same is looked at in a policy's own episodes from one
+start.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from embodied.fit import fit
 from embodied.policy import Policy
 from embodied.scores import log_prob
 from policies.table import SoftmaxTable
-from rapport.beside import NO_CLAIM, cloned, goal_of, own_pairs, share_gained
+from rapport.beside import NO_CLAIM, Ground, own_pairs
+from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 
-DOMAINS = ("tokens", "point")
+DOMAINS = ("tokens", "point", "arm")
 WORDS, ROWS = 8, 64
 METHODS = (m.dpo(), m.ipo(), m.slic(), m.cpo(), m.simpo(), m.kto(), m.nca(), m.sppo(1.0), m.dense_dpo())
 
@@ -105,11 +107,10 @@ def tokens(seed: int, progress: Progress) -> list[Mechanism]:
 ALONE, SHARED, TOGETHER = (-0.124, 0.015), (0.811, 0.015), (0.728, 0.085)
 
 
-def point(seed: int, progress: Progress) -> list[Comparison]:
-    goal = goal_of(seed)
-    start = cloned(goal, seed)
-    data = own_pairs(start, goal, seed)
-    seen = entanglement(direct(start, m.dpo(0.5)), start.parameters(), data[:64])
+def moving(ground: Ground, seed: int, progress: Progress) -> list[Comparison]:
+    start, method = ground.policy, m.dpo(ground.beta)
+    data = own_pairs(ground, seed)
+    seen = entanglement(direct(start, method), start.parameters(), data[:64])
     found = {
         "cosine of the gradients of two episodes from one start": float(seen.cosine.mean()),
         "pairs that a step of DPO moves one way": float(np.mean([c.startswith("both") for c in seen.cases])),
@@ -118,7 +119,7 @@ def point(seed: int, progress: Progress) -> list[Comparison]:
     order = data.target.argmax(-1)[:, None]
     for name in ("DPO", "DPO, gradients of one length"):
         policy = copy.deepcopy(start)
-        plain = direct(policy, m.dpo(0.5), start)
+        plain = direct(policy, method, start)
         objective = plain if name == "DPO" else normalised(plain, policy.parameters())
         opt = torch.optim.Adam(policy.parameters(), lr=3e-4)
         fit(objective, data, opt, steps=60, batch=32, rng=np.random.default_rng([seed, 31]))
@@ -126,7 +127,7 @@ def point(seed: int, progress: Progress) -> list[Comparison]:
         found |= {
             f"{name}: nats by which the better became likelier": float(moved.gather(1, order).mean()),
             f"{name}: the worse": float(moved.gather(1, 1 - order).mean()),
-            f"{name}: share gained of the return that cloning misses": share_gained(policy, start, goal),
+            **{f"{name}: {figure}": value for figure, value in ground.figures(policy).items()},
         }
         progress(0.6 if name == "DPO" else 1.0)
     paper = "both move together, under two language models, up in one and down in the other"
@@ -137,5 +138,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Under a CPU-minute."""
-    checks = tokens(seed, lambda share: progress(share * (0.3 if domain == "point" else 1)))
-    return checks, point(seed, lambda share: progress(0.3 + 0.7 * share)) if domain == "point" else []
+    checks = tokens(seed, lambda share: progress(share * (1 if domain == "tokens" else 0.3)))
+    if domain == "tokens":
+        return checks, []
+    return checks, moving(GROUNDS[domain](seed), seed, lambda share: progress(0.3 + 0.7 * share))

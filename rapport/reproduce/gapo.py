@@ -3,7 +3,7 @@
 The weight is 2^S of the better less 2^S of the worse: nothing for a tie, more for the higher of two equal gaps, and for
 a base near 1 the gap itself. Arms are then compared by somebody who errs most in close calls, and by somebody who errs
 anywhere: whether weights put more of them in order, and how good the favourite arm is, is printed as it comes out. On
-the point mass a policy's own episodes, whose quality is their return.
+the point mass and on the arm a policy's own episodes, whose quality is their return.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from embodied import methods as m
 from embodied.feedback import Feedback
 from embodied.label_models import gap_weight
 from embodied.records import Array
-from envs.point import quadratic_reward
-from rapport.beside import NO_CLAIM, cloned, goal_of, learned, own_pairs, share_gained
+from rapport.beside import NO_CLAIM, Ground, beside, learned, own_pairs
+from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 from rapport.reproduce.daa import minimised, rows
 
-DOMAINS = ("bandit", "point")
+DOMAINS = ("bandit", "point", "arm")
 ARMS, PAIRS, DRAWS = 8, 120, 40
 
 
@@ -80,18 +80,14 @@ def bandit(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Compari
     return mechanism, comparisons
 
 
-def point(seed: int, progress: Progress) -> list[Comparison]:
-    goal = goal_of(seed)
-    policy = cloned(goal, seed)
-    data = own_pairs(policy, goal, seed)
-    total = quadratic_reward(goal)(data.segments.obs.numpy(), data.segments.act.numpy()).sum(-1)  # type: ignore[union-attr]
+def moving(ground: Ground, seed: int, progress: Progress) -> list[Comparison]:
+    data = own_pairs(ground, seed)
+    total = ground.worth(data.segments.obs.numpy(), data.segments.act.numpy())  # type: ignore[union-attr]
     quality = torch.from_numpy((total - total.min()) / (total.max() - total.min()))
     told: dict[str, Feedback] = {"DPO": data, "DPO, weighted by the gaps in return": gap_weight(data, quality)}
     found = []
     for i, (name, pairs) in enumerate(told.items()):
-        gain = share_gained(learned(policy, m.dpo(0.5), pairs, seed), policy, goal)
-        name = f"share gained of the return that cloning misses: {name}"
-        found.append(Comparison(name, (gain,), "claims nothing", NO_CLAIM))
+        found += beside(ground, name, learned(ground, m.dpo(ground.beta), pairs, seed), "claims nothing")
         progress((i + 1) / 2)
     return found
 
@@ -100,7 +96,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Under a CPU-minute."""
-    mechanism, comparisons = bandit(seed, lambda share: progress(share * (0.4 if domain == "point" else 1)))
-    if domain == "point":
-        comparisons = point(seed, lambda share: progress(0.4 + 0.6 * share))
+    mechanism, comparisons = bandit(seed, lambda share: progress(share * (1 if domain == "bandit" else 0.4)))
+    if domain != "bandit":
+        comparisons = moving(GROUNDS[domain](seed), seed, lambda share: progress(0.4 + 0.6 * share))
     return mechanism, comparisons

@@ -2,7 +2,8 @@
 
 Three annotators are right in 95, 80 and 60 of 100 labels. Where the margins are known, their reliabilities must come
 out; where the reward of twelve arms is learned from the same labels, DPO with EM must be nearer the truth than DPO
-without; with clean labels little must be lost. On the point mass the three label pairs of a policy's own episodes.
+without; with clean labels little must be lost. On the point mass and on the arm the three label pairs of a
+policy's own episodes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from embodied.label_models import EM
 from embodied.losses import logistic, pairwise
 from embodied.methods import Method
 from policies.table import SoftmaxTable
-from rapport.beside import NO_CLAIM, cloned, goal_of, learned, own_pairs, share_gained
+from rapport.beside import NO_CLAIM, Ground, beside, learned, own_pairs, trusted
+from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 from rapport.reproduce.daa import rows
 
-DOMAINS = ("bandit", "point")
+DOMAINS = ("bandit", "point", "arm")
 RELIABLE = torch.tensor([0.95, 0.8, 0.6])
 ARMS, KNOWN, LEARNED = 12, 40_000, 12_000
 
@@ -101,25 +103,15 @@ FAR, SHARE, ETA = (0.0088, 0.0044), (0.234, 0.119), (0.0243, 0.0135)
 CLEAN, LOST = (0.9764, 0.0089), (0.0571, 0.0241)
 
 
-def point(seed: int, progress: Progress) -> list[Comparison]:
-    goal = goal_of(seed)
-    policy = cloned(goal, seed)
-    data = labelled(own_pairs(policy, goal, seed), np.random.default_rng([seed, 21]))
-    method = m.dpo(0.5)
-    plain = share_gained(learned(policy, method, data, seed), policy, goal)
+def moving(ground: Ground, seed: int, progress: Progress) -> list[Comparison]:
+    data = labelled(own_pairs(ground, seed), np.random.default_rng([seed, 21]))
+    method, paper = m.dpo(ground.beta), "up to 7 points on language models"
+    plain = learned(ground, method, data, seed)
     progress(0.4)
-    em = EM()
-    first = learned(policy, m.em_preference(method, em), data, seed, steps=0)
-    objective = direct(first, m.em_preference(method, em), policy)
-    opt, rng = torch.optim.Adam(first.parameters(), lr=3e-4), np.random.default_rng([seed, 12])
-    for _ in range(10):
-        fit(objective, data, opt, steps=15, batch=64, rng=rng)
-        em.update(method.loss, objective.score(data.segments).detach(), data)
-    cured = share_gained(first, policy, goal)
-    name, paper = "share gained of the return that cloning misses, labels of three", "up to 7 points on language models"
+    cured, em = trusted(ground, method, data, seed)
     return [
-        Comparison(f"{name}: DPO", (plain,), paper, NO_CLAIM),
-        Comparison(f"{name}: DPO with EM", (cured,), paper, NO_CLAIM),
+        *beside(ground, "labels of three, DPO", plain, paper),
+        *beside(ground, "labels of three, DPO with EM", cured, paper),
         *(
             Comparison(f"reliability found for one right in {right:.2f}", (float(eta),), f"{right:.2f}", NO_CLAIM)
             for right, eta in zip(RELIABLE, em.eta, strict=True)
@@ -131,5 +123,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Under a CPU-minute."""
-    checks = bandit(seed, lambda share: progress(share * (0.5 if domain == "point" else 1)))
-    return checks, point(seed, lambda share: progress(0.5 + share / 2)) if domain == "point" else []
+    checks = bandit(seed, lambda share: progress(share * (1 if domain == "bandit" else 0.5)))
+    if domain == "bandit":
+        return checks, []
+    return checks, moving(GROUNDS[domain](seed), seed, lambda share: progress(0.5 + share / 2))

@@ -3,7 +3,7 @@
 For two answers it is DPO without a reference on mean log-probabilities, whose beta is the gap; shifting rewards
 changes nothing, shifting scores does for three and more; and from lists of four arms with their rewards a policy must
 put the arms in order. Beside it Plackett-Luce, which hears the order alone, where the rewards are noisy and their gaps
-uneven. On the point mass four episodes of a policy from each start.
+uneven. On the point mass and on the arm four episodes of a policy from each start.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from embodied.losses import logistic, pairwise, plackett_luce, pro_ranking
 from embodied.methods import Method
 from embodied.records import Array
 from embodied.scores import mean_log_prob
-from envs.point import quadratic_reward
-from rapport.beside import NO_CLAIM, PAIRS, cloned, feedback, goal_of, learned, own_episodes, share_gained
+from rapport.beside import NO_CLAIM, PAIRS, Ground, beside, feedback, learned, own_episodes
+from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 from rapport.reproduce.daa import minimised, rows
 
-DOMAINS = ("bandit", "point")
+DOMAINS = ("bandit", "point", "arm")
 ARMS, LISTS, DRAWS = 6, 60, 8
 RANKED = Method("rankings", mean_log_prob, plackett_luce, reference=False)
 
@@ -91,25 +91,20 @@ def bandit(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Compari
 MOVED, ORDER = (0.497, 0.043), (0.0, 0.0)
 
 
-def point(seed: int, progress: Progress) -> list[Comparison]:
-    goal = goal_of(seed)
-    policy = cloned(goal, seed)
-    obs, act = own_episodes(policy, PAIRS // 4, 4, np.random.default_rng([seed, 42]))
-    total = quadratic_reward(goal)(obs, act).sum(-1)
+def moving(ground: Ground, seed: int, progress: Progress) -> list[Comparison]:
+    obs, act = own_episodes(ground, PAIRS // 4, 4, np.random.default_rng([seed, 42]))
+    total = ground.worth(obs, act)
     data = feedback(obs, act, (total - total.mean()) / total.std())
     progress(0.2)
     tried = {
         "PRO": (m.pro(0.05), data),
         "PRO, its likelihood 1": (m.pro(1.0), data),
-        "rankings against a reference": (m.rankings(0.5), data),
-        "DPO on all their pairs": (m.dpo(0.5), all_pairs(data)),
+        "rankings against a reference": (m.rankings(ground.beta), data),
+        "DPO on all their pairs": (m.dpo(ground.beta), all_pairs(data)),
     }
     found = []
     for i, (name, (method, told)) in enumerate(tried.items()):
-        gain = share_gained(learned(policy, method, told, seed), policy, goal)
-        found.append(
-            Comparison(f"share gained of the return that cloning misses: {name}", (gain,), "claims nothing", NO_CLAIM)
-        )
+        found += beside(ground, name, learned(ground, method, told, seed), "claims nothing")
         progress(0.2 + 0.2 * (i + 1))
     return found
 
@@ -118,7 +113,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Under a CPU-minute."""
-    mechanism, comparisons = bandit(seed, lambda share: progress(share * (0.3 if domain == "point" else 1)))
-    if domain == "point":
-        comparisons = point(seed, lambda share: progress(0.3 + 0.7 * share))
+    mechanism, comparisons = bandit(seed, lambda share: progress(share * (1 if domain == "bandit" else 0.3)))
+    if domain != "bandit":
+        comparisons = moving(GROUNDS[domain](seed), seed, lambda share: progress(0.3 + 0.7 * share))
     return mechanism, comparisons

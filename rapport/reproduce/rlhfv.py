@@ -3,11 +3,13 @@
 With gamma 1 it is DPO on mean log-ratios; the pull on a changed step is gamma times that on another; the larger gamma,
 the nearer it comes to a contrast of the changed steps alone. What both segments share cancels in a table of steps, and
 gamma is nothing but a temperature there: from corrections of one step of twenty, the policies of all gammas are one, if
-beta is divided by gamma's share of the score. On the point mass a teacher takes over for five steps of an episode.
+beta is divided by gamma's share of the score. On the point mass and on the arm a teacher takes over for a quarter of an
+episode.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +22,13 @@ from embodied.feedback import Feedback, Segments
 from embodied.methods import Method
 from embodied.records import Array
 from embodied.scores import mean_log_ratio
-from envs.point import HORIZON, lqr
-from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable
-from rapport.beside import NO_CLAIM, PAIRS, cloned, feedback, goal_of, learned, roll_out, share_gained, starts
+from rapport.beside import NO_CLAIM, PAIRS, Ground, beside, feedback, learned
+from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 
-DOMAINS = ("tokens", "point")
+DOMAINS = ("tokens", "point", "arm")
 STEPS, WORDS, CAUSE = 20, 4, 7  # of a sentence; what is said at step CAUSE is what is corrected
-TAKEN = 5  # steps for which the teacher takes over
 
 
 def corrections(n: int, wrong: float, rng: np.random.Generator) -> Feedback:
@@ -105,42 +105,40 @@ def tokens(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Compari
     return mechanism, comparisons
 
 
-def taken_over(policy: GaussianPolicy, goal: Array, n: int, rng: np.random.Generator) -> Feedback:
-    """Episodes of the policy, and the same in which a teacher who knows the optimum acts for some steps."""
-    where, best = starts(n, rng), lqr(goal)
-    first = rng.integers(0, HORIZON - TAKEN + 1, n)
-    noise = rng.normal(0, policy.log_std.detach().exp().numpy(), (HORIZON, n, 2))  # the same hand in both
+def taken_over(ground: Ground, n: int, rng: np.random.Generator) -> Feedback:
+    """Episodes of the policy, and the same in which a teacher who knows better acts for a quarter of the time."""
+    policy, where, taken = ground.policy, ground.starts(n, rng), ground.horizon // 4
+    first = rng.integers(0, ground.horizon - taken + 1, n)
+    spread = policy.log_std.detach().exp().numpy()
+    noise = rng.normal(0, spread, (ground.horizon, n, len(spread)))  # the same hand in both
     sides = []
     for teach in (True, False):
-        clock = iter(range(HORIZON))
+        clock = iter(range(ground.horizon))
 
-        def act(obs: Array, teach: bool = teach, clock: object = clock) -> Array:
-            t = next(clock)  # type: ignore[call-overload]
+        def act(obs: Array, teach: bool = teach, clock: Iterator[int] = clock) -> Array:
+            t = next(clock)
             own = np.clip(policy.act(obs) + noise[t], -1, 1)
-            his = np.clip(best.act(obs), -1, 1)
-            return np.where((teach & (first <= t) & (t < first + TAKEN))[:, None], his, own)
+            his = np.clip(ground.teacher(obs), -1, 1)
+            return np.where((teach & (first <= t) & (t < first + taken))[:, None], his, own)
 
-        sides.append(roll_out(act, where))
+        sides.append(ground.roll_out(act, where))
     obs, done = (np.stack(x, 1) for x in zip(*sides, strict=True))
     return feedback(obs, done, np.tile([1.0, 0.0], (n, 1)))
 
 
-def point(seed: int, progress: Progress) -> list[Comparison]:
-    goal = goal_of(seed)
-    policy = cloned(goal, seed)
-    data = taken_over(policy, goal, PAIRS, np.random.default_rng([seed, 62]))
-    # beta .5 of a sum over 20 steps is beta 10 of their mean
+def moving(ground: Ground, seed: int, progress: Progress) -> list[Comparison]:
+    data = taken_over(ground, PAIRS, np.random.default_rng([seed, 62]))
+    taken, beta = ground.horizon // 4, ground.beta * ground.horizon  # a mean over the steps, not a sum
     tried = {
-        "DPO on means": m.dpo(10.0, mean_log_ratio),
-        "changed steps 5 times": m.dense_dpo(10.0, 5.0),
-        "the first 5 changed steps 5 times": m.dense_dpo(10.0, 5.0, window=TAKEN),
-        "the first 5 changed steps alone": m.dense_dpo(10.0, 1.0, unchanged=0.0, window=TAKEN),
+        "DPO on means": m.dpo(beta, mean_log_ratio),
+        "changed steps 5 times": m.dense_dpo(beta, 5.0),
+        f"the first {taken} changed steps 5 times": m.dense_dpo(beta, 5.0, window=taken),
+        f"the first {taken} changed steps alone": m.dense_dpo(beta, 1.0, unchanged=0.0, window=taken),
     }
     found = []
     for i, (name, method) in enumerate(tried.items()):
-        gain = share_gained(learned(policy, method, data, seed), policy, goal)
-        name = f"share gained of the return that cloning misses: {name}"
-        found.append(Comparison(name, (gain,), "34.8 % fewer hallucinations on images", NO_CLAIM))
+        policy = learned(ground, method, data, seed)
+        found += beside(ground, name, policy, "34.8 % fewer hallucinations on images")
         progress((i + 1) / len(tried))
     return found
 
@@ -149,7 +147,7 @@ def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
     """Under a CPU-minute."""
-    mechanism, comparisons = tokens(seed, lambda share: progress(share * (0.4 if domain == "point" else 1)))
-    if domain == "point":
-        comparisons = point(seed, lambda share: progress(0.4 + 0.6 * share))
+    mechanism, comparisons = tokens(seed, lambda share: progress(share * (1 if domain == "tokens" else 0.4)))
+    if domain != "tokens":
+        comparisons = moving(GROUNDS[domain](seed), seed, lambda share: progress(0.4 + 0.6 * share))
     return mechanism, comparisons

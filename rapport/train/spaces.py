@@ -174,7 +174,7 @@ def _check_end(name: str, env: gymnasium.Env[Any, Any], seed: int) -> None:
 def _builder(name: str, kwargs: Mapping[str, Any]) -> Callable[[], gymnasium.Env[Any, Any]]:
     module, _, attribute = name.rpartition(":")
     if module:
-        found = _import(module)
+        found = import_module(module)
         if hasattr(found, attribute):
             return lambda: getattr(found, attribute)(**kwargs)
         if attribute in gymnasium.registry:  # registered by the module, as in Gymnasium's own module:id
@@ -192,7 +192,7 @@ def _builder(name: str, kwargs: Mapping[str, Any]) -> Callable[[], gymnasium.Env
     return lambda: gymnasium.make(name, **kwargs)
 
 
-def _import(module: str) -> ModuleType:
+def import_module(module: str) -> ModuleType:
     """A module on the path, or a file."""
     try:
         if not module.endswith(".py"):
@@ -207,4 +207,4 @@ def _import(module: str) -> ModuleType:
         spec.loader.exec_module(found)
         return found
     except (ImportError, FileNotFoundError) as error:
-        raise SpaceError(f"{module} cannot be imported ({error}); give module:Class or file.py:Class") from error
+        raise SpaceError(f"{module} cannot be imported ({error}); give module:NAME or file.py:NAME") from error

@@ -143,3 +143,11 @@ def test_a_table_is_a_softmax():
     wanted = [(p * np.log(3 * p)).sum() for p in law]
     assert table.kl(even, data)[0, 0].tolist() == pytest.approx(wanted, abs=1e-6)
     assert table.fingerprint() == "SoftmaxTable [2, 3]"
+
+
+def test_its_layers_make_it_again():
+    policy = GaussianPolicy(4, 2, seed=3, low=np.array([-1.0, 0.0]), high=np.array([1.0, 3.0]), hidden=(8, 8))
+    again = GaussianPolicy.of(policy.layers(), np.zeros(2), seed=0, low=[-1.0, 0.0], high=[1.0, 3.0])
+    obs = np.random.default_rng(0).normal(size=(20, 4))
+    np.testing.assert_allclose(again.act(obs), policy.act(obs), atol=1e-6)
+    np.testing.assert_allclose(mean(policy.layers(), obs).clip([-1, 0], [1, 3]), policy.act(obs), atol=1e-6)

@@ -10,17 +10,16 @@ import pytest
 import torch
 
 from embodied import methods as m
-from policies.gaussian import GaussianPolicy
-from rapport.beside import goal_of
+from rapport import beside_arm
 from rapport.reproduce import daa, entangle, gapo, lcpo, pro, rlhfv
 
 KEYS = {
-    "daa": (daa, {"bandit": 11, "point": 2}),
-    "pro": (pro, {"bandit": 5, "point": 5}),
-    "lcpo": (lcpo, {"bandit": 5, "point": 5}),
-    "entangle": (entangle, {"tokens": 7, "point": 7}),
-    "gapo": (gapo, {"bandit": 3, "point": 3}),
-    "rlhfv": (rlhfv, {"tokens": 5, "point": 5}),
+    "daa": (daa, {"bandit": 11, "point": 2, "arm": 1}),
+    "pro": (pro, {"bandit": 5, "point": 5, "arm": 5}),
+    "lcpo": (lcpo, {"bandit": 5, "point": 5, "arm": 5}),
+    "entangle": (entangle, {"tokens": 7, "point": 7, "arm": 7}),
+    "gapo": (gapo, {"bandit": 3, "point": 3, "arm": 3}),
+    "rlhfv": (rlhfv, {"tokens": 5, "point": 5, "arm": 5}),
 }
 
 
@@ -62,16 +61,20 @@ def test_sentences_share_their_ends_and_differ_at_the_start():
     assert (act[:, 0, 1:] == act[:, 1, 1:]).all() and (act[:, 0, 0] != act[:, 1, 0]).all()
 
 
-def test_a_teacher_takes_over_for_some_steps_and_nothing_else_differs_before():
-    goal = goal_of(3)
-    policy = GaussianPolicy(5, 2, seed=0, log_std=-1.6)
-    data = rlhfv.taken_over(policy, goal, 20, np.random.default_rng(0)).segments
+@pytest.mark.parametrize("domain", beside_arm.GROUNDS)
+def test_a_teacher_takes_over_for_some_steps_and_nothing_else_differs_before(domain, monkeypatch):
+    for name, size in (("DEMOS", 30), ("CLONING", 20), ("HELD_OUT", 8)):  # a policy that has learned little will do
+        monkeypatch.setattr(beside_arm, name, size)
+    ground = beside_arm.GROUNDS[domain](3)
+    data = rlhfv.taken_over(ground, 20, np.random.default_rng(0)).segments
     apart = (data.act[:, 0] != data.act[:, 1]).any(-1)
     first = apart.int().argmax(-1)
-    assert apart.any(-1).all() and (first <= 20 - rlhfv.TAKEN).all()
+    assert apart.any(-1).all() and (first <= ground.horizon * 3 // 4).all()
     for row, step in enumerate(first.tolist()):
         assert torch.equal(data.obs[row, 0, : step + 1], data.obs[row, 1, : step + 1])
         assert not torch.equal(data.obs[row, 0, step + 1 :], data.obs[row, 1, step + 1 :])
+        if step + ground.horizon // 4 < ground.horizon:
+            assert apart[row, step : step + ground.horizon // 4].all()
 
 
 def test_a_correction_puts_the_right_word_in():
@@ -97,5 +100,5 @@ def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(key, domain,
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert len(found["mechanism"]) == KEYS[key][1][domain] and all(check["holds"] for check in found["mechanism"])
-    if domain == "point":
+    if domain in ("point", "arm"):
         assert found["comparisons"] and all(np.isfinite(beside["ours"]) for beside in found["comparisons"])

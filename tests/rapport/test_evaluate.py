@@ -16,7 +16,7 @@ from rapport.cup.evaluate import evaluate, lines, look
 from rapport.cup.features import step_features
 from rapport.cup.finished import open_finished
 from rapport.cup.measure import measure
-from rapport.cup.people import CAREFUL, clear_of_laptop, path, upright
+from rapport.cup.people import CAREFUL, PEOPLE, clear_of_laptop, path, upright
 from rapport.run import RunError
 
 
@@ -89,6 +89,19 @@ def test_the_command_prints_a_table_or_one_object(tiny_run, capsys):
     assert found == look(open_finished(tiny_run), 3)
     assert not (tiny_run / "clips-evaluate").exists()
     assert table.splitlines() == lines(open_finished(tiny_run), found)
+
+
+def test_an_exported_policy_alone_is_judged_by_whose_wishes_are_named(tiny_run, capsys):
+    for person, wish in (("careful", "around the laptop"), ("short", "the short way")):
+        assert evaluate(Evaluate(tiny_run / "policy", episodes=3, person=person, json=True)) == 0
+        found = json.loads(capsys.readouterr().out)
+        layouts = held_out(0, 3)
+        run = open_finished(tiny_run)
+        seen = measure(PEOPLE[person], run.roll_out(load_policy(tiny_run / "policy").act, layouts))
+        assert found["learned_utility"] is None and wish in found["each"]
+        assert found["wishes"]["share"] == seen.wishes and found["task"]["share"] == seen.task
+        assert found["path"] == pytest.approx(seen.path, rel=1e-4)  # another number of arms rounds otherwise
+    assert not (tiny_run / "policy" / "clips-evaluate").exists()
 
 
 @pytest.mark.parametrize("n", [0, -3, module.MOST + 1])
