@@ -20,8 +20,8 @@ from embodied.preference_models import Gap, Model
 from embodied.records import Array
 
 COIN = float(np.log(0.5))
-STRENGTHS = (100.0, 10.0, 1.0, 0.1, 0.01)
-"""Of the pull back to a model that knows nothing, in answers: a Gaussian prior of deviation .1 to 10."""
+STRENGTHS = (100.0, 10.0, 1.0, 0.1)
+"""Of the pull back to a model that knows nothing, in answers: a Gaussian prior of deviation .1 to 3."""
 INNER = 3
 LEAST = 20
 """Fewer questions tell nothing, whatever they are."""
@@ -95,24 +95,28 @@ class Verdict:
         return tuple(held.model for held in self.models if not held.settled)
 
 
-def fit(model: Model, gap: Gap, first: Array, strength: float) -> Array:
-    """The parameters [P] under which answers `first` [B], P(first better), are likeliest, given the prior.
+def fit(model: Model, gap: Gap, first: Array, strength: float) -> tuple[Array, Array]:
+    """The parameters [P] under which answers `first` [B], P(first better), are likeliest, given the prior; and what was
+    held last.
 
     Raises ValueError where they come out as no numbers.
     """
-    theta = model.start
-    for temperature in model.stages:
+    theta, held = model.start, np.zeros(0)
+    for stage in model.stages:
+        held = stage(theta)
 
-        def cost(at: Array, temperature: float = temperature) -> tuple[float, Array]:
-            gaps, pull = gap(at, temperature)
+        def cost(at: Array, held: Array = held) -> tuple[float, Array]:
+            gaps, pull = gap(at, held)
             away = at - model.start
             loss = (np.logaddexp(0, gaps) - first * gaps).sum() + strength / 2 * away @ away
             return float(loss), pull(expit(gaps) - first) + strength * away
 
-        theta = minimize(cost, theta, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+        # before the last stage, a good neighbourhood is all that is wanted
+        most = 200 if stage is model.stages[-1] else 100
+        theta = minimize(cost, theta, jac=True, method="L-BFGS-B", options={"maxiter": most, "ftol": 1e-6}).x
     if not np.isfinite(theta).all():
         raise ValueError(f"the {model.name} model diverges: its parameters are no numbers; look for extreme values")
-    return np.asarray(theta)
+    return np.asarray(theta), held
 
 
 def folds(query: Array, n: int, rng: np.random.Generator) -> Array:
@@ -132,8 +136,8 @@ def held_out(model: Model, first: Array, fold: Array) -> Array:
     found = np.full(len(first), np.nan)
     for out in np.unique(fold):
         train, test = np.flatnonzero(fold != out), np.flatnonzero(fold == out)
-        theta = fit(model, model.at(train), first[train], _strength(model, first, train, fold[train]))
-        found[test] = model.at(test)(theta, model.stages[-1])[0]
+        fitted = fit(model, model.at(train), first[train], _strength(model, first, train, fold[train]))
+        found[test] = model.at(test)(*fitted)[0]
     return found
 
 
@@ -146,8 +150,8 @@ def _strength(model: Model, first: Array, rows: Array, fold: Array) -> float:
         gap, judged = model.at(train), model.at(test)
         for i, strength in enumerate(STRENGTHS):
             # always from the start: where another strength has led, there may be no way to a better place
-            theta = fit(model, gap, first[train], strength)
-            total[i] += log_likelihood(judged(theta, model.stages[-1])[0], first[test]).sum()
+            fitted = fit(model, gap, first[train], strength)
+            total[i] += log_likelihood(judged(*fitted)[0], first[test]).sum()
     return STRENGTHS[int(total.argmax())]
 
 

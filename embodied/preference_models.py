@@ -7,31 +7,47 @@ or of log-probabilities under a learned policy (CPL). A learned scale absorbs ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from embodied.records import Array
 
 Pull = Callable[[Array], Array]  # what each gap is pulled by [B] -> the same for each parameter [P]
-Gap = Callable[[Array, float], tuple[Array, Pull]]  # (parameters [P], temperature) -> (gaps [B], their pull)
+Gap = Callable[[Array, Array], tuple[Array, Pull]]  # (parameters [P], what is held) -> (gaps [B], their pull)
+Stage = Callable[[Array], Array]  # parameters [P] -> what is held while they are fitted
 
-STAGES = (10.0, 1.0, 0.1, 0.01)
+NOTHING: Array = np.zeros(0)
+TEMPERATURES = (10.0, 1.0, 0.1, 0.01)
 """Of the soft maximum over candidate policies. Begun colder, one fit in six ends in a worse place than it need."""
+
+
+def _nothing(theta: Array) -> Array:
+    return NOTHING
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """name; start [P]: parameters that know nothing; at: rows -> their gaps; stages: temperatures at which one fits,
-    one after the other; parts: the models that it contains."""
+    """name; start [P]: parameters that know nothing; at: rows -> their gaps; stages: one fits once in each, with what
+    it holds: a temperature, or values as they are under the parameters so far; parts: the models that it contains."""
 
     name: str
     start: Array
     at: Callable[[Array], Gap]
-    stages: tuple[float, ...] = (1.0,)
+    stages: tuple[Stage, ...] = (_nothing,)
     parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """How much the value gained by the first segment is above that by the second: rows -> its gaps [B] as a function of
+    the reward's weights [D] and of what is held. A value gained is that of an end less that of a start."""
+
+    at: Callable[[Array], Gap]
+    stages: tuple[Stage, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,54 +55,86 @@ class Pairs:
     """B pairs as a reward over D features sees them, each number that of the first segment less that of the second.
 
     found [B,D]: the sums of the features. beside [B,D]: what regret counts otherwise (discounts, a last step that lies
-    ahead). change [B,S]: how often it counts the value of each of S places, an end for it and a start against it.
-    ahead [N,S,D]: what each of N candidate policies is expected to find from there. Raises ValueError for what does not
-    fit together or is not finite.
+    ahead). values: under the same reward. Raises ValueError for what does not fit together or is not finite.
     """
 
     found: Array
     beside: Array
-    change: csr_array
-    ahead: Array
+    values: Values
 
     def __post_init__(self) -> None:
-        rows, features = self.found.shape
-        places = self.change.shape[1]
-        shapes = self.beside.shape, self.change.shape[0], self.ahead.shape[1:]
-        if shapes != ((rows, features), rows, (places, features)):
-            raise ValueError(
-                f"found is {self.found.shape}, beside {self.beside.shape}, change {self.change.shape}, ahead "
-                f"{self.ahead.shape}; give [B,D], [B,D], [B,S] and [N,S,D]"
-            )
-        for name, array in (("found", self.found), ("beside", self.beside), ("ahead", self.ahead)):
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} holds NaN or infinity; mend the episodes, or take a smaller gamma")
+        if self.found.ndim != 2 or self.found.shape != self.beside.shape:
+            raise ValueError(f"found is {self.found.shape}, beside {self.beside.shape}; give [B,D] twice")
+        if not (np.isfinite(self.found).all() and np.isfinite(self.beside).all()):
+            raise ValueError("a sum of features is NaN or infinite; mend the episodes")
 
-    def standardised(self) -> Pairs:
-        """Each feature in units of its own spread over the pairs, so that one prior fits all of them."""
-        spread = self.found.std(0)
-        by = np.where(spread > 1e-9, spread, 1.0)
-        return replace(self, found=self.found / by, beside=self.beside / by, ahead=self.ahead / by)
+
+def units(found: Array) -> Array:
+    """What to divide features [D] by, so that one prior fits all: their spread over the pairs [B,D], or 1 if none."""
+    spread = found.std(0)
+    return np.asarray(np.where(spread > 1e-9, spread, 1.0))
+
+
+def best_of(ahead: Array, change: csr_array) -> Values:
+    """Values as the best of N policies: ahead [N,S,D] is what each finds from each of S places, change [B,S] how often
+    a pair counts the value of each, an end for it and a start against it. What is held is the temperature."""
+    places, features = ahead.shape[1:]
+    flat = ahead.reshape(-1, features)
+
+    def at(rows: Array) -> Gap:
+        here = change[rows]
+        back = here.T.tocsr()
+
+        def gap(weights: Array, held: Array) -> tuple[Array, Pull]:
+            temperature = float(held[0])
+            each = (flat @ weights).reshape(-1, places)  # [N,S]
+            chosen = np.exp((each - each.max(0)) / temperature)
+            chosen /= chosen.sum(0)
+            value = (chosen * each).sum(0)
+
+            def pull(by: Array) -> Array:
+                counts = chosen * (1 + (each - value) / temperature) * (back @ by)
+                return np.asarray(counts.ravel() @ flat)
+
+            return here @ value, pull
+
+        return gap
+
+    def held(temperature: float) -> Stage:
+        return lambda theta: np.array([temperature])
+
+    return Values(at, tuple(held(temperature) for temperature in TEMPERATURES))
+
+
+def linear_values(change: Array, stages: tuple[Stage, ...]) -> Values:
+    """Values linear in features of a state: change [B,G], those of an end less those of a start. What is held is a map
+    [G*D], from features of a state to what of the reward's features is expected from it on."""
+
+    def at(rows: Array) -> Gap:
+        here = change[rows]
+
+        def gap(weights: Array, held: Array) -> tuple[Array, Pull]:
+            along = here @ held.reshape(here.shape[1], -1)
+            return along @ weights, lambda by: by @ along
+
+        return gap
+
+    return Values(at, stages)
 
 
 def partial_return(pairs: Pairs) -> Model:
     """The reward of what was shown, and nothing else."""
-    return linear("return", pairs.found)
-
-
-def linear(name: str, of: Array) -> Model:
-    """Weights [P] of numbers [B,P]."""
 
     def at(rows: Array) -> Gap:
-        here = of[rows]
-        return lambda weights, _: (here @ weights, lambda pull: pull @ here)
+        here = pairs.found[rows]
+        return lambda weights, _: (here @ weights, lambda by: by @ here)
 
-    return Model(name, np.zeros(of.shape[1]), at)
+    return Model("return", np.zeros(pairs.found.shape[1]), at)
 
 
 def regret(pairs: Pairs) -> Model:
     """Minus the regret: what was found, and the value of where it led less that of where it began (eq. 3 of Knox et al.
-    2022), under the best of the candidate policies for the reward that is learned."""
+    2022)."""
     return _valued("regret", pairs, 1.0, learned=False)
 
 
@@ -98,22 +146,17 @@ def mixture(pairs: Pairs) -> Model:
 def _valued(name: str, pairs: Pairs, share: float, learned: bool) -> Model:
     """share: how much values count; if it is `learned`, it is the last parameter."""
     features = pairs.found.shape[1]
-    flat = pairs.ahead.reshape(-1, features)
 
     def at(rows: Array) -> Gap:
-        found, beside, change = pairs.found[rows], pairs.beside[rows], pairs.change[rows]
-        back = change.T.tocsr()
+        found, beside, gained = pairs.found[rows], pairs.beside[rows], pairs.values.at(rows)
 
-        def gap(theta: Array, temperature: float) -> tuple[Array, Pull]:
+        def gap(theta: Array, held: Array) -> tuple[Array, Pull]:
             weights, part = theta[:features], theta[-1] if learned else share
-            each = (flat @ weights).reshape(pairs.ahead.shape[:2])  # [N,S]
-            chosen = softmax(each / temperature, 0)
-            value = (chosen * each).sum(0)
-            valued = beside @ weights + change @ value
+            value, back = gained(weights, held)
+            valued = beside @ weights + value
 
             def pull(by: Array) -> Array:
-                counts = chosen * (1 + (each - value) / temperature) * (back @ by)
-                on = by @ found + part * (by @ beside + counts.ravel() @ flat)
+                on = by @ found + part * (by @ beside + back(by))
                 return np.append(on, by @ valued) if learned else np.asarray(on)
 
             return found @ weights + part * valued, pull
@@ -121,7 +164,7 @@ def _valued(name: str, pairs: Pairs, share: float, learned: bool) -> Model:
         return gap
 
     start = np.append(np.zeros(features), share) if learned else np.zeros(features)
-    return Model(name, start, at, STAGES, ("return", "regret") if learned else ())
+    return Model(name, start, at, pairs.values.stages, ("return", "regret") if learned else ())
 
 
 def table_policy(counts: csr_array, states: int) -> Model:
@@ -136,7 +179,7 @@ def table_policy(counts: csr_array, states: int) -> Model:
         here = counts[rows]
         back = here.T.tocsr()
 
-        def gap(theta: Array, _: float) -> tuple[Array, Pull]:
+        def gap(theta: Array, _: Array) -> tuple[Array, Pull]:
             alpha, logits = np.exp(theta[-1]), theta[:-1].reshape(states, actions)  # of alpha log pi
             logp = log_softmax(logits / alpha, -1)
             ratio = logp + np.log(actions)
@@ -166,7 +209,7 @@ def gaussian_policy(taken: Array, crossed: Array, seen: Array, habit: Array) -> 
     def at(rows: Array) -> Gap:
         squares, cross, twice = taken[rows], crossed[rows], seen[rows]
 
-        def gap(theta: Array, _: float) -> tuple[Array, Pull]:
+        def gap(theta: Array, _: Array) -> tuple[Array, Pull]:
             sharp, map_ = theta[:actions], theta[actions:].reshape(actions, size)
             along = np.einsum("bag,ag->ba", cross, map_)
             across = np.einsum("bgh,ah->bag", twice, map_)
@@ -184,7 +227,6 @@ def gaussian_policy(taken: Array, crossed: Array, seen: Array, habit: Array) -> 
     return Model("cpl", begin * np.concatenate([np.ones(actions), habit.ravel()]), at)
 
 
-def candidates(pairs: Pairs, cpl: Model) -> Sequence[Model]:
-    """The four, over the same standardised features."""
-    pairs = pairs.standardised()
+def candidates(pairs: Pairs, cpl: Model) -> tuple[Model, ...]:
+    """The four, return and regret and their mixture of one kind of reward."""
     return partial_return(pairs), regret(pairs), cpl, mixture(pairs)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.sparse import csr_array
 
 from embodied.feedback import Segments
-from embodied.preference_models import Model, Pairs, candidates, table_policy
+from embodied.preference_models import Model, Pairs, best_of, candidates, table_policy, units
 from embodied.records import Array
 from embodied.regret import candidates as policies
 from embodied.regret import successor_features
@@ -19,7 +17,7 @@ POLICIES = 60
 SIGN: Array = np.array([1.0, -1.0])
 
 
-def models(board: Board, segments: Segments) -> Sequence[Model]:
+def models(board: Board, segments: Segments) -> tuple[Model, ...]:
     """The candidates for pairs of walks. The values of regret are the best of 60 policies, each the best for some
     weights drawn from the board's own."""
     at = steps(segments)
@@ -38,7 +36,9 @@ def _pairs(board: Board, at: Steps, ahead: Array) -> Pairs:
     places = np.stack([end, begin], -1).reshape(-1)  # [B,K,2], as the values below
     values = (np.stack([fade, -np.ones_like(fade)], -1) * SIGN[:, None]).reshape(-1)
     change = csr_array((values, (rows, places)), (len(mask), len(board.terminal)))
-    return Pairs(SIGN @ plain, SIGN @ (discounted - plain), change, ahead)
+    found = SIGN @ plain
+    unit = units(found)
+    return Pairs(found / unit, SIGN @ (discounted - plain) / unit, best_of(ahead / unit, change))
 
 
 def _counts(board: Board, at: Steps) -> csr_array:
