@@ -8,7 +8,7 @@ or of log-probabilities under a learned policy (CPL). A learned scale absorbs ev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -225,6 +225,11 @@ def gaussian_policy(taken: Array, crossed: Array, seen: Array, habit: Array) -> 
         return gap
 
     return Model("cpl", begin * np.concatenate([np.ones(actions), habit.ravel()]), at)
+
+
+def within(model: Model, rows: Array) -> Model:
+    """The model of these pairs only."""
+    return replace(model, at=lambda chosen: model.at(rows[chosen]))
 
 
 def candidates(pairs: Pairs, cpl: Model) -> tuple[Model, ...]:

@@ -18,8 +18,9 @@ from embodied.recorded_values import Recorded, better, recorded
 from embodied.records import Array
 from policies.gaussian import vectors
 from policies.iql import transitions
+from rapport.console import say
 
-GAMMA = 0.99
+GAMMAS = (0.99, 0.95, 0.9)  # of the values: the first with which they hold
 STAGES = 3  # rewards given values and values given rewards, in turn
 MOST_STEPS = 50_000  # from which values are fitted
 MOST_CROSSED = 10  # numbers of an observation of which all products are features of a state
@@ -46,9 +47,10 @@ def models(episodes: Sequence[Episode], segments: Segments) -> tuple[Model, ...]
     scale = Scale(before, done)
     obs, act = scale(before, done)
     known = Recorded(paid(obs, act), seen(obs), seen(scale(after, done)[0]), over)
+    gamma, first = _first(known)
     shown = scale(vectors(segments).double().numpy(), segments.act.double().numpy())
     mask = segments.mask.numpy()
-    return candidates(_pairs(*shown, mask, known), _policy(*shown, mask, obs, act))
+    return candidates(_pairs(*shown, mask, known, gamma, first), _policy(*shown, mask, obs, act))
 
 
 def paid(obs: Array, act: Array) -> Array:
@@ -63,25 +65,33 @@ def seen(obs: Array) -> Array:
     return np.concatenate([np.ones_like(obs[..., :1]), obs, obs[..., i] * obs[..., j]], -1)
 
 
-def _pairs(obs: Array, act: Array, mask: Array, known: Recorded) -> Pairs:
+def _first(known: Recorded) -> tuple[float, Array]:
+    """The discount, and the values of what was recorded."""
+    for gamma in GAMMAS[:-1]:
+        try:
+            return gamma, recorded(known, gamma)
+        except ValueError:
+            say(f"discounted by {gamma}, the values of the recorded episodes diverge; a smaller number is tried")
+    return GAMMAS[-1], recorded(known, GAMMAS[-1])
+
+
+def _pairs(obs: Array, act: Array, mask: Array, known: Recorded, gamma: float, first: Array) -> Pairs:
     each = paid(obs, act) * mask[..., None]  # [B,2,T,D]
     last = mask.sum(-1) - 1
     time = np.arange(mask.shape[-1])
-    earned = (time < last[..., None]) * GAMMA**time
+    earned = (time < last[..., None]) * gamma**time
     found = SIGN @ each.sum(2)
     got = SIGN @ np.einsum("bktd,bkt->bkd", each, earned)
     end = np.take_along_axis(obs, last[..., None, None], 2)[:, :, 0]
-    change = SIGN @ (GAMMA ** last[..., None] * seen(end) - seen(obs[:, :, 0]))
+    change = SIGN @ (gamma ** last[..., None] * seen(end) - seen(obs[:, :, 0]))
     unit = units(found)
     known = replace(known, features=known.features / unit)
-    return Pairs(found / unit, (got - found) / unit, linear_values(change, _stages(known)))
+    return Pairs(found / unit, (got - found) / unit, linear_values(change, _stages(known, gamma, first / unit)))
 
 
-def _stages(known: Recorded) -> tuple[Stage, ...]:
-    first = recorded(known, GAMMA)
-
+def _stages(known: Recorded, gamma: float, first: Array) -> tuple[Stage, ...]:
     def anew(theta: Array) -> Array:
-        return better(known, GAMMA, theta[: known.features.shape[1]], first).ravel()
+        return better(known, gamma, theta[: known.features.shape[1]], first).ravel()
 
     return lambda theta: first.ravel(), *(anew for _ in range(STAGES - 1))
 
