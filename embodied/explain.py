@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit
 from scipy.stats import norm
 
-from embodied.preference_models import Gap, Model
+from embodied.preference_models import Gap, Model, Stage
 from embodied.records import Array
 
 COIN = float(np.log(0.5))
@@ -95,28 +95,37 @@ class Verdict:
         return tuple(held.model for held in self.models if not held.settled)
 
 
-def fit(model: Model, gap: Gap, first: Array, strength: float) -> tuple[Array, Array]:
+def fit(model: Model, gap: Gap, first: Array, strength: float, elsewhere: Sequence[Array] = ()) -> tuple[Array, Array]:
     """The parameters [P] under which answers `first` [B], P(first better), are likeliest, given the prior; and what was
     held last.
 
-    Raises ValueError where they come out as no numbers.
+    elsewhere: parameters found for some of these answers. The maximum over policies has valleys; where the best of
+    those leads to a lower one, that is taken. Raises ValueError where parameters come out as no numbers.
     """
-    theta, held = model.start, np.zeros(0)
-    for stage in model.stages:
-        held = stage(theta)
 
-        def cost(at: Array, held: Array = held) -> tuple[float, Array]:
-            gaps, pull = gap(at, held)
-            away = at - model.start
-            loss = (np.logaddexp(0, gaps) - first * gaps).sum() + strength / 2 * away @ away
-            return float(loss), pull(expit(gaps) - first) + strength * away
+    def cost(theta: Array, held: Array) -> tuple[float, Array]:
+        gaps, pull = gap(theta, held)
+        away = theta - model.start
+        loss = (np.logaddexp(0, gaps) - first * gaps).sum() + strength / 2 * away @ away
+        return float(loss), pull(expit(gaps) - first) + strength * away
 
-        # before the last stage, a good neighbourhood is all that is wanted
-        most = 200 if stage is model.stages[-1] else 100
-        theta = minimize(cost, theta, jac=True, method="L-BFGS-B", options={"maxiter": most, "ftol": 1e-6}).x
+    def down(theta: Array, stages: Sequence[Stage]) -> tuple[float, Array, Array]:
+        held = np.zeros(0)
+        for stage in stages:
+            held = stage(theta)
+            # before the last stage, a good neighbourhood is all that is wanted
+            most = {"maxiter": 200 if stage is stages[-1] else 100, "ftol": 1e-6}
+            theta = minimize(cost, theta, (held,), jac=True, method="L-BFGS-B", options=most).x
+        return cost(theta, held)[0], theta, held
+
+    found = [down(model.start, model.stages)]
+    if elsewhere and len(model.stages) > 1:
+        last = model.stages[-1]
+        found.append(down(min(elsewhere, key=lambda theta: cost(theta, last(theta))[0]), [last]))
+    _, theta, held = min(found, key=lambda each: each[0])
     if not np.isfinite(theta).all():
         raise ValueError(f"the {model.name} model diverges: its parameters are no numbers; look for extreme values")
-    return np.asarray(theta), held
+    return theta, held
 
 
 def folds(query: Array, n: int, rng: np.random.Generator) -> Array:
@@ -137,22 +146,23 @@ def held_out(model: Model, first: Array, fold: Array, inner: Array) -> Array:
     found = np.full(len(first), np.nan)
     for out in np.unique(fold):
         train, test = np.flatnonzero(fold != out), np.flatnonzero(fold == out)
-        fitted = fit(model, model.at(train), first[train], _strength(model, first, train, inner[train]))
+        strength, elsewhere = _strength(model, first, train, inner[train])
+        fitted = fit(model, model.at(train), first[train], strength, elsewhere)
         found[test] = model.at(test)(*fitted)[0]
     return found
 
 
-def _strength(model: Model, first: Array, rows: Array, inner: Array) -> float:
-    """The one that predicts best within `rows`."""
-    total = np.zeros(len(STRENGTHS))
+def _strength(model: Model, first: Array, rows: Array, inner: Array) -> tuple[float, list[Array]]:
+    """The one that predicts best within `rows`, and all parameters that were found on the way."""
+    total, found = np.zeros(len(STRENGTHS)), []
     for out in np.unique(inner):
         train, test = rows[inner != out], rows[inner == out]
         gap, judged = model.at(train), model.at(test)
         for i, strength in enumerate(STRENGTHS):
-            # always from the start: where another strength has led, there may be no way to a better place
-            fitted = fit(model, gap, first[train], strength)
-            total[i] += log_likelihood(judged(*fitted)[0], first[test]).sum()
-    return STRENGTHS[int(total.argmax())]
+            theta, held = fit(model, gap, first[train], strength)
+            total[i] += log_likelihood(judged(theta, held)[0], first[test]).sum()
+            found.append(theta)
+    return STRENGTHS[int(total.argmax())], found
 
 
 def resampled(values: Array, query: Array, rng: np.random.Generator) -> Array:
