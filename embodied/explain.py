@@ -257,6 +257,13 @@ def verdict(
         part = worse != coin and names[better] in parts[names[worse]]
         return found.clear or (part and -found.low < MARGIN and found.high >= 0)
 
+    def room(better: int, worse: int) -> float:
+        """What has to be shown: the lead, or, between a part and its whole, that the whole's is not as large."""
+        gain = float(means[better] - means[worse])
+        if worse != coin and names[better] in parts[names[worse]]:
+            return gain + MARGIN
+        return max(gain, MARGIN - gain) if worse != coin and names[worse] in parts[names[better]] else gain
+
     order = sorted(range(coin), key=lambda i: -means[i])
     chance = not any(over(i, coin).clear for i in order)
     winners = [i for i in order if all(settled(i, j) for j in range(coin + 1) if j != i)]
@@ -264,17 +271,8 @@ def verdict(
     named = "coin" if chance else names[top] if winners else None
     needed = None
     if named is None:
-        # of a whole and its part, either the whole has to be clearly better, or surely not by much
-        room = [MARGIN if j != coin and names[top] in parts[names[j]] else 0.0 for j in range(coin + 1)]
-        gain = [means[top] - means[j] + room[j] for j in range(coin + 1)]
-        for j in range(coin):
-            if names[j] in parts[names[top]]:
-                gain[j] = max(gain[j], MARGIN - gain[j])
-        sizes = [
-            _answers(gain[j], each[:, top] - each[:, j], query, risk)
-            for j in range(coin + 1)
-            if j != top and not settled(top, j)
-        ]
+        unsettled = [j for j in range(coin + 1) if j != top and not settled(top, j)]
+        sizes = [_answers(room(top, j), each[:, top] - each[:, j], query, risk) for j in unsettled]
         needed = int(max(sizes)) if max(sizes) <= FAR * len(first) else None
     held = []
     for i in [top, *(j for j in order if j != top)]:

@@ -58,7 +58,7 @@ def command(options: Explain) -> int:
         print(f"{name}: not judged, since {reason}\n")
     if said.left_out:
         print(f"{said.left_out} answers of other kinds than comparisons are left out.")
-    print(f"* settled: clearly worse than the first, or more than it needs. 95 % intervals, all at once. See {report}.")
+    print(f"* clearly worse than the first, or a mixture that is surely hardly better. 95 % intervals. See {report}.")
     return 0
 
 

@@ -18,7 +18,7 @@ SURE = 3.0  # the deviation of the gaps, in logits
 
 def recorded(rng: np.random.Generator) -> list[Episode]:
     """Ten episodes towards each of forty goals, with more noise or less."""
-    made = []
+    made: list[tuple[Array, Array]] = []
     for goal, noise in zip(rng.uniform(-1, 1, (GOALS, 2)), rng.uniform(0.05, 0.6, GOALS), strict=True):
         best = lqr(goal)
 

@@ -22,11 +22,11 @@ _PRINTED = {"before": "#777c86", "after": "#2563c9", "bad": "#c9442f", "good": "
 _LEAD = (
     "Each model was fitted to some of the questions and predicted the answers to the others. The log-likelihood of an "
     "answer is in nats; a coin has -0.693. Leads are means with intervals that hold all at once with 95 % (bootstrap "
-    "over questions); * marks a model that is settled to be no better than the first."
+    "over questions); * marks a model that is clearly worse than the first, or a mixture that is surely hardly better."
 )
 _CAPTION = (
-    "How often the first clip was chosen, against how likely that was held to be before. On the diagonal a model is as "
-    "sure as it may be; a larger dot stands for more answers."
+    "Left: how often the first clip was chosen, against how likely that was held to be before. On the diagonal a model "
+    "is as sure as it may be; a larger dot stands for more answers. Right: leads over a coin, with intervals."
 )
 
 
@@ -39,8 +39,8 @@ def write_report(
     if left_out:
         parts.append(note(f"{left_out} answers of other kinds than comparisons are left out."))
     for name, verdict in verdicts.items():
-        plot = themed(4.6, 4.2, partial(_add, verdict))
-        drawn = figure(svg(plot, f"Calibration, {name}"), _CAPTION)
+        plot = themed(9.2, 3.8, partial(_add, verdict))
+        drawn = figure(svg(plot, f"Calibration and leads, {name}"), _CAPTION)
         body = [[escape(cell) for cell in row] for row in rows(verdict)]
         told = f'<p class="muted">{count(verdict)}</p>'
         parts.append(section(name, note(escape(advice(verdict))), told, table(HEADER, body, (1, 2, 3, 4)), drawn))
@@ -56,7 +56,16 @@ def write_report(
 
 
 def _add(verdict: Verdict, drawn: Figure) -> None:
-    _draw(drawn.add_subplot(), verdict, THEME)
+    left, right = drawn.subplots(1, 2)
+    _draw(left, verdict, THEME)
+    right.axvline(0, color=THEME["muted"], linewidth=1)
+    for row, held in enumerate(verdict.models):
+        colour = THEME[_COLOURS[held.model]]
+        right.plot([held.over_coin.low, held.over_coin.high], [row, row], color=colour, linewidth=2)
+        right.plot([held.over_coin.mean], [row], "o", color=colour, markersize=5)
+    right.set_yticks(range(len(verdict.models)), [held.model for held in verdict.models])
+    right.invert_yaxis()
+    right.set(xlabel="lead over a coin, nats per answer")
 
 
 def _draw(axes: Axes, verdict: Verdict, colours: Mapping[str, str]) -> None:
