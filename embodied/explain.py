@@ -240,8 +240,9 @@ def verdict(
     A model is named if it predicts clearly better than a coin and than every other. The best is chosen by the very
     answers it is then tested on, so each of its M leads may miss with .05/M only (Bonferroni): naming one that is not
     the best, or any where there is a coin, then stays below .05 in all. A model that contains another can do all that
-    the other can, and so will never be clearly worse. Of these two the whole is named where it is clearly better, the
-    part where it is not and the whole is surely not better by more than `MARGIN`.
+    the other can, and so will never be clearly worse; and with more to learn it may gain a trifle that tells nothing of
+    the person. Of these two the whole is named where it is clearly better, and by `MARGIN` or more; the part where the
+    whole is surely better by less.
     """
     names = list(gaps)
     each = np.stack([log_likelihood(gaps[name], first) for name in names] + [np.full(len(first), COIN)], -1)
@@ -252,17 +253,22 @@ def verdict(
         low, high = np.quantile(drawn[:, better] - drawn[:, worse], [risk / 2, 1 - risk / 2])
         return Lead(float(means[better] - means[worse]), float(low), float(high))
 
+    def within(one: int, other: int) -> bool:
+        """Whether the first is a part of the second."""
+        return other != coin and one != coin and names[one] in parts[names[other]]
+
     def settled(better: int, worse: int) -> bool:
         found = over(better, worse)
-        part = worse != coin and names[better] in parts[names[worse]]
-        return found.clear or (part and -found.low < MARGIN and found.high >= 0)
+        if within(better, worse):
+            return found.low > -MARGIN
+        return found.clear and (found.mean >= MARGIN or not within(worse, better))
 
     def room(better: int, worse: int) -> float:
-        """What has to be shown: the lead, or, between a part and its whole, that the whole's is not as large."""
+        """What has to be shown of a lead: that there is one, or that a whole has less than the margin over its part."""
         gain = float(means[better] - means[worse])
-        if worse != coin and names[better] in parts[names[worse]]:
-            return gain + MARGIN
-        return max(gain, MARGIN - gain) if worse != coin and names[worse] in parts[names[better]] else gain
+        if within(worse, better):
+            return gain if gain >= MARGIN else MARGIN - gain
+        return gain + MARGIN if within(better, worse) else gain
 
     order = sorted(range(coin), key=lambda i: -means[i])
     chance = not any(over(i, coin).clear for i in order)

@@ -255,6 +255,8 @@ def test_a_part_is_named_against_its_whole_only_where_the_whole_is_surely_as_goo
     first = answers(true, rng)
     same = {"return": noise, "regret": true, "mixture": true + 0.01 * noise}
     assert verdict(same, first).named == "regret"
+    trifle = same | {"regret": 0.9 * true}  # the mixture is clearly better, and by next to nothing
+    assert verdict(trifle, first).named == "regret"
     # 80 answers leave room for a mixture that would be better
     few = {name: gap[:80] for name, gap in same.items()} | {"mixture": 0.5 * true[:80]}
     found = verdict(few, first[:80])
