@@ -32,7 +32,7 @@ def advice(verdict: Verdict) -> str:
             f"A mixture of return and regret explains these answers best, {top.over_coin.mean:.2f} nats each better "
             f"than a coin, and clearly better than either; train with --preference {best}, the nearer of both."
         )
-    beside = "" if top.model == "cpl" else f" (a mixture is better by less than {MARGIN})"
+    beside = "" if top.model == "cpl" else f" (a mixture is surely better by less than {MARGIN})"
     what = {"return": "Partial return", "regret": "Regret", "cpl": "A policy of their own (CPL)"}[top.model]
     return (
         f"{what} explains these answers best, {top.over_coin.mean:.2f} nats each better than a coin{beside}; train "

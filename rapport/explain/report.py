@@ -16,6 +16,7 @@ from rapport.explain.advice import HEADER, advice, count, rows
 from rapport.html import THEME, escape, figure, note, page, section, svg, table
 from rapport.run import RunError
 
+SHOWN = 5  # answers, fewer of which are no dot
 _COLOURS = {"return": "before", "regret": "after", "cpl": "bad", "mixture": "good"}
 _PRINTED = {"before": "#777c86", "after": "#2563c9", "bad": "#c9442f", "good": "#178a5b", "line": "#bbbbbb"}
 
@@ -26,7 +27,7 @@ _LEAD = (
 )
 _CAPTION = (
     "Left: how often the first clip was chosen, against how likely that was held to be before. On the diagonal a model "
-    "is as sure as it may be; a larger dot stands for more answers. Right: leads over a coin, with intervals."
+    f"is as sure as it may be; a larger dot stands for more answers, of which there are at least {SHOWN}. Right: leads over a coin, with intervals."
 )
 
 
@@ -49,7 +50,7 @@ def write_report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         atomic.write(target, page(f"Rapport: {what} explained", parts).encode())
-        _printed(verdicts).savefig(out / "calibration.png", dpi=140)
+        _printed(verdicts).savefig(out / "calibration.png", dpi=100)
     except OSError as error:
         raise RunError(atomic.explain(error, target)) from error
     return target
@@ -72,8 +73,9 @@ def _draw(axes: Axes, verdict: Verdict, colours: Mapping[str, str]) -> None:
     axes.plot([0, 1], [0, 1], color=colours["line"], linewidth=1)
     for held in verdict.models:
         colour = colours[_COLOURS[held.model]]
-        x, y = [b.predicted for b in held.bins], [b.observed for b in held.bins]
-        size = [4 + 120 * b.answers / verdict.answers for b in held.bins]
+        bins = [b for b in held.bins if b.answers >= SHOWN]
+        x, y = [b.predicted for b in bins], [b.observed for b in bins]
+        size = [4 + 120 * b.answers / verdict.answers for b in bins]
         axes.plot(x, y, color=colour, linewidth=1.2, label=held.model)
         axes.scatter(x, y, s=size, color=colour)
     axes.set(xlabel="predicted: the first is better", ylabel="answered so", xlim=(0, 1), ylim=(-0.02, 1.02))
