@@ -16,9 +16,10 @@ from rapport.explain.advice import HEADER, advice, count, rows
 from rapport.html import THEME, escape, figure, note, page, section, svg, table
 from rapport.run import RunError
 
-SHOWN = 5  # answers, fewer of which are no dot
 _COLOURS = {"return": "before", "regret": "after", "cpl": "bad", "mixture": "good"}
 _PRINTED = {"before": "#777c86", "after": "#2563c9", "bad": "#c9442f", "good": "#178a5b", "line": "#bbbbbb"}
+
+SHOWN = 5  # answers, fewer of which are no dot
 
 _LEAD = (
     "Each model was fitted to some of the questions and predicted the answers to the others. The log-likelihood of an "
@@ -27,7 +28,8 @@ _LEAD = (
 )
 _CAPTION = (
     "Left: how often the first clip was chosen, against how likely that was held to be before. On the diagonal a model "
-    f"is as sure as it may be; a larger dot stands for more answers, of which there are at least {SHOWN}. Right: leads over a coin, with intervals."
+    f"is as sure as it may be; a larger dot stands for more answers, at least {SHOWN}. Right: leads over a coin, with "
+    "intervals."
 )
 
 
