@@ -2,7 +2,8 @@
 never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
-from embodied.direct import direct          # four functions share the name of their file
+from embodied.direct import direct          # five functions share the name of their file
+from embodied.explain import explain
 from embodied.feedback import feedback
 from embodied.fit import fit
 from embodied.rational import rational
@@ -39,6 +40,7 @@ _NAMES = {
     "entangle": "Entanglement entanglement normalised",
     "planning": "Tables Values World optimal scaled_return",
     "regret": "LinearReward Regret candidates successor_features",
+    "explain": "CannotJudge Verdict",
     "accident": "StepScores as_reward shifted",
     "evidence.options": "Chosen Options chosen",
     "evidence.acting": "Demonstrations Sighting demonstrated sighted",

@@ -217,6 +217,29 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """Which model explains a person's answers: return, regret, a policy (CPL) or a mixture, by what they predict."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="STORE")]
+    """A study or data folder with comparisons of two clips."""
+    annotator: tuple[str, ...] = ()
+    """Only these people; by default each of them, and everyone together."""
+    folds: int = 10
+    """Into how many parts the questions are divided; each is predicted from the others."""
+    store: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None
+    """Where STORE keeps its answers, if in PostgreSQL (postgresql://...)."""
+    out: Folder = None
+    """Where report.html and calibration.png are written; by default a folder under runs/."""
+    json: Flag = False
+    """Print one JSON object last."""
+
+    def __call__(self) -> int:
+        from rapport.explain.command import command
+
+        return command(self)
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Roll a run's policy out on layouts it has never seen: return, wishes and task, with intervals."""
 
@@ -298,6 +321,7 @@ Verb = (
     | Annotated[Align, tyro.conf.subcommand("align")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Ask, tyro.conf.subcommand("ask")]
+    | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]

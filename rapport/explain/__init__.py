@@ -1,0 +1,1 @@
+"""`rapport explain`: which model explains a person's answers."""
