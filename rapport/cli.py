@@ -65,8 +65,8 @@ class Train:
     method: Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"] = "pebble"
     """How answers become a reward and a reward behaviour. true: the environment's own reward, which asks nobody."""
     preference: Literal["return", "regret", "cpl"] = "return"
-    """What people are taken to compare. return: sums of rewards. regret: how far each clip falls short of what could
-    have been done. cpl: how likely a good policy is to do each; the policy is learned with no reward and no RL."""
+    """What people compare. return: sums of rewards. regret: how far each falls short of the best that could be done.
+    cpl: how likely a good policy is to do each; then the policy is learned with no reward and no RL."""
     answers: int = 100
     """How many questions may be asked in all."""
     ask: Annotated[Path | None, tyro.conf.arg(metavar="STUDY", help_behavior_hint="")] = None

@@ -20,14 +20,12 @@ from embodied.episodes import Episode
 from embodied.feedback import feedback
 from embodied.loop import RewardModel
 from embodied.records import Answer, Array, Query, value_to_json
+from embodied.rewards.advantage import RIVALS
 from policies.iql import Iql, Transitions, transitions
 from rapport.data_folder import look, open_folder
 from rapport.run import RunError, read_json, run_folder, write_json
 
 CHECKPOINTS, LOSSES, REWARD, RESULT = "checkpoints", "losses.json", "reward.json", "result.json"
-
-
-RIVALS = 32  # actions that an advantage is held against
 
 
 class Reward(RewardModel, Protocol):

@@ -18,6 +18,9 @@ from torch import Tensor
 from embodied.records import Array
 from embodied.rewards.ensemble import RewardEnsemble
 
+RIVALS = 8
+"""Actions that an advantage is held against, where there are too many for all; each costs as much as a reward."""
+
 
 class AdvantageEnsemble(RewardEnsemble):
     """E networks g of one step; its own reward is g(s,a) less the greatest g(s,.) among `rivals` [C,A] and a itself.
@@ -51,6 +54,12 @@ class AdvantageEnsemble(RewardEnsemble):
         """The members' own advantages, at most 0: obs [...,O], act [...,A] -> [E,...]."""
         own, every = self._scores(obs, act)
         return own - every.amax(-1)
+
+    def normalise(self) -> None:
+        """Deviation 1 of each member on the anchors. Its 0 stays, which is the best action's: a mean taken away from an
+        advantage would make it pay to go in circles."""
+        super().normalise()
+        self.reward_mean.zero_()
 
     def _scores(self, obs: Tensor | dict[str, Tensor], act: Tensor) -> tuple[Tensor, Tensor]:
         """g of the action [E,...], and of every action that it is held against and itself [E,...,C+1]."""

@@ -23,7 +23,7 @@ from embodied.episodes import Episode, Episodes, cut
 from embodied.loop import Round, preference_loop
 from embodied.queries import Select, disagreement, information_gain, uniform
 from embodied.records import Answer, Array, Compare, Query, Segment
-from embodied.rewards.advantage import AdvantageEnsemble
+from embodied.rewards.advantage import RIVALS, AdvantageEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.store import Store
 from embodied.teachers import answer, noisy
@@ -41,7 +41,6 @@ POINTS, CLIP, CANDIDATES = 64, 6, 100
 ROUNDS: tuple[Round, ...] = (Round(5, 0),) * 10 + (Round(5, 2 * POINTS * HORIZON),) * 30
 ANSWERS = sum(r.questions for r in ROUNDS)
 TEMPERATURE, LAPSE = 0.3, 0.05  # of the person, in units of the true return of a clip
-RIVALS = 32  # actions that an advantage is held against
 GOALS = 2  # persons per seed who are listened to; the figure is their mean
 
 

@@ -25,10 +25,22 @@ def settings_of(settings: Settings, folder: Path) -> Settings:
             raise ValueError(f"{folder} is no run: give one of `rapport train --method true`, or leave the expert out.")
         return own
     config: Mapping[str, Any] = read_json(folder / "config.json")
+    if settings.expert and not (folder / "result.json").exists():
+        raise ValueError(f"{folder} is not finished: an expert has to have learned; finish it with its own command.")
     if config.get("env") != settings.env or config.get("method", {}).get("reward") != "true":
         raise ValueError(
             f"{folder} learned {config.get('env')} by {config.get('method', {}).get('name')}: an expert has learned "
             f"{settings.env} from the true reward; give such a run, or leave the expert out."
+        )
+    if dict(settings.env_kwargs) != config.get("env_kwargs"):
+        raise ValueError(
+            f"{folder} learned {settings.env} with {config.get('env_kwargs')}, and here it is made with "
+            f"{dict(settings.env_kwargs)}; give an expert of the same."
+        )
+    if missing := [f.name for f in fields(Settings) if f.name not in config]:
+        raise ValueError(
+            f"{folder} is a run of an earlier version, whose settings say nothing of {', '.join(missing)}: train an "
+            "expert anew, or leave the expert out."
         )
     kept = {f.name: config[f.name] for f in fields(Settings)} | {"method": Method(**config["method"])}
     return Settings(**kept)

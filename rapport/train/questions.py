@@ -32,10 +32,13 @@ TOGETHER = {"rank": 4, "choose": 4, "rate": 1, "mark": 1, "stop": 1, "write": 1}
 _MEMBERS = {"disagreement": disagreement, "entropy": entropy, "information": information_gain, "uniform": uniform}
 
 
-def groups(trajectories: Sequence[Trajectory], n: int, k: int, clip: int, rng: np.random.Generator) -> Array:
+def groups(
+    trajectories: Sequence[Trajectory], n: int, k: int, clip: int, rng: np.random.Generator, equal: bool = False
+) -> Array:
     """n groups of k stretches, [n,k,3] of (index of the trajectory, start, stop): each any episode, any start.
 
-    A stretch has `clip` steps, or the whole of an episode that is shorter.
+    A stretch has `clip` steps, or the whole of an episode that is shorter; where they are to be `equal`, all of a group
+    are as long as its shortest.
     """
     length = np.array([len(t) for t in trajectories])
     found = np.empty((0, k, 3), int)
@@ -43,6 +46,7 @@ def groups(trajectories: Sequence[Trajectory], n: int, k: int, clip: int, rng: n
     for _ in range(TRIES):
         which = rng.integers(len(trajectories), size=(n, k))
         steps = np.minimum(clip, length[which])
+        steps = np.broadcast_to(steps.min(1, keepdims=True), steps.shape) if equal else steps
         start = rng.integers(0, length[which] - steps + 1)
         drawn = np.stack([which, start, start + steps], -1)
         # A clip says nothing when it is held against itself.
@@ -109,7 +113,9 @@ def proposer(
             raise ValueError(
                 f"no episode of {world.name} has ended yet, and questions are cut from whole ones; set a horizon"
             )
-        where = groups(trajectories, POOL * k if size == 2 else k, size, settings.clip, rng)
+        # Sums of log-probabilities are fair between equal lengths alone.
+        equal = settings.method.preference == "cpl"
+        where = groups(trajectories, POOL * k if size == 2 else k, size, settings.clip, rng, equal)
         # A run that was killed in this very round has its questions in the store already.
         before = store.queries(prefix=f"{prefix}question-")
         asked = [q for q in before if int(q.id.removeprefix(prefix).split("-")[1]) < index]

@@ -64,6 +64,8 @@ class Settings:
             f"{self.horizon}: give at least 1 of each (0 for the environment's own horizon).": (
                 min(self.clip, self.copies, self.episodes) < 1 or self.horizon < 0
             ),
+            f"The teacher {self.teacher} and judged by regret: its thresholds are shares of a return, which regret has "
+            "not; take another teacher.": self.judged_by == "regret" and self.teacher in ("skip", "equal"),
             f"The expert is {self.expert!r}, and the teacher judges by {self.judged_by}: an expert knows regret, give "
             "judged_by regret too, or leave it out.": bool(self.expert) and self.judged_by == "return",
             f"Questions about the newest {self.recent} of the episodes: give a share in (0, 1].": not 0

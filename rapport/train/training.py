@@ -17,7 +17,7 @@ from embodied import checkpoint
 from embodied.feedback import Budget, spent
 from embodied.loop import RewardModel, preference_loop
 from embodied.losses import Loss, PairLoss
-from embodied.rewards.advantage import AdvantageEnsemble
+from embodied.rewards.advantage import RIVALS, AdvantageEnsemble
 from embodied.rewards.conv import PixelEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
 from embodied.rewards.learning import StepReward
@@ -33,20 +33,14 @@ from rapport.run import machine, read_json, run_folder, write_json
 from rapport.train.contrastive import Contrast
 from rapport.train.expert import advantages, settings_of
 from rapport.train.learner import EVALUATION, Actor, Learner, returns
-from rapport.train.people import ASKED, Asking, kept
+from rapport.train.people import Asking, kept
 from rapport.train.pictures import try_drawing
 from rapport.train.questions import Judged, own_reward, proposer, unlabelled
 from rapport.train.settings import Settings
 from rapport.train.source import Source, from_people, from_teacher
 from rapport.train.spaces import World, world
 
-RIVALS = 32  # actions that an advantage is held against
 FIT = 50  # steps of reward training in each session; more only fits the same answers more closely
-_KINDS = {
-    "return": ASKED,
-    "regret": ASKED,
-    "cpl": ("compare", "survey"),
-}
 MakeActor = Callable[[World, Settings], Actor]
 MakeReward = Callable[[int, int, int], RewardModel]
 """(observation size, action size, seed) -> a reward network of the user's own."""
@@ -95,10 +89,10 @@ def train(
         raise ValueError(f"an actor of your own makes no use of {', '.join(sb3)}; leave that or the actor out")
     if ask and not settings.asks:
         raise ValueError(f"The method {settings.method.name} asks nobody: give another one, or leave the study out.")
-    if ask and ask.kind not in (kinds := _KINDS[settings.method.preference]):
+    if ask and settings.method.preference == "cpl" and ask.kind not in ("compare", "survey"):
         raise ValueError(
-            f"With {settings.method.preference}, people can be asked in kinds {', '.join(kinds)}, and kind is "
-            f"{ask.kind!r}: take one of them, or the return."
+            f"With cpl, people can be asked in kinds compare and survey, and kind is {ask.kind!r}: take one of them, "
+            "or another preference."
         )
     folder = Path(folder)
     if ask:

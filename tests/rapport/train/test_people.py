@@ -236,8 +236,8 @@ def test_people_answer_while_it_trains_and_the_run_can_be_replayed(study, tmp_pa
 @pytest.mark.parametrize(
     ("method", "kind", "sentence"),
     [
-        (contrast(), "stop", "With cpl, people can be asked in kinds compare, survey, and kind is 'stop'"),
-        (contrast(), "grade", "With cpl, people can be asked in kinds compare, survey, and kind is 'grade'"),
+        (contrast(), "stop", "With cpl, people can be asked in kinds compare and survey, and kind is 'stop'"),
+        (contrast(), "grade", "With cpl, people can be asked in kinds compare and survey, and kind is 'grade'"),
     ],
 )
 def test_kinds_that_a_preference_cannot_learn_from_are_refused(study, tmp_path, method, kind, sentence):

@@ -1,5 +1,6 @@
 """Runs in which people compare regret, or in which the policy is learned from comparisons directly."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from embodied.episodes import Episode
+from embodied.episodes import Episode, Episodes
 from embodied.feedback import Feedback, Segments
 from embodied.rewards.advantage import AdvantageEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
+from embodied.store import Store
 from rapport.train import METHODS, by_regret, contrast, pebble, surf, train
 from rapport.train.contrastive import Contrast
 from rapport.train.expert import advantages
@@ -34,7 +36,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, method, kwargs):
     assert whole.result["method"] == method.name and whole.result["budget"]["answered"] == 6
 
 
-@pytest.mark.parametrize(("name", "kwargs", "rivals"), [("Line", SMALL, 32), ("Mixed", {**ROLLS, "n_epochs": 1}, 2)])
+@pytest.mark.parametrize(("name", "kwargs", "rivals"), [("Line", SMALL, 8), ("Mixed", {**ROLLS, "n_epochs": 1}, 2)])
 def test_by_regret_the_agent_is_paid_an_advantage(tmp_path, name, kwargs, rivals):
     trained = train(replace(settings(name), method=by_regret(pebble())), tmp_path, kwargs=kwargs)
     reward = trained.reward
@@ -68,9 +70,16 @@ def test_contrast_moves_the_policy_towards_what_was_preferred(tmp_path, name, si
     assert agrees > 0.9 and (chosen > 0).mean() > 0.9
 
 
+def test_contrast_asks_about_clips_of_equal_length_where_episodes_are_short(tmp_path):
+    train(replace(settings("Ends", clip=12, answers=20), method=contrast()), tmp_path, kwargs=ROLLS)
+    with Store(tmp_path / "answers.sqlite", Episodes(tmp_path / "episodes")) as store:
+        lengths = [[len(s) for s in query.segments] for query in store.queries()]
+    assert len(lengths) == 20 and all(a == b for a, b in lengths) and len({a for a, _ in lengths}) > 1
+
+
 def test_a_teacher_by_regret_asks_an_expert(tmp_path):
     told = []
-    own = replace(settings(clip=4), judged_by="regret", teacher="equal")
+    own = replace(settings(clip=4), judged_by="regret", teacher="mistake")
     trained = train(own, tmp_path / "run", says=told.append, kwargs=SMALL)
     assert "First an expert" in told[0] and trained.result["budget"]["asked"] == 6
     again = replace(own, expert=str(tmp_path / "run" / "expert"))
@@ -80,6 +89,15 @@ def test_a_teacher_by_regret_asks_an_expert(tmp_path):
     assert rounds[0] == rounds[1]
     with pytest.raises(ValueError, match=r"learned .*Line by pebble"):
         train(replace(own, expert=str(tmp_path / "run")), tmp_path / "third", kwargs=SMALL)
+    with pytest.raises(ValueError, match="is not finished"):
+        (tmp_path / "part").mkdir()
+        (tmp_path / "part" / "config.json").write_text((tmp_path / "run" / "expert" / "config.json").read_text())
+        train(replace(own, expert=str(tmp_path / "part")), tmp_path / "third", kwargs=SMALL)
+    with pytest.raises(ValueError, match="is a run of an earlier version, whose settings say nothing of answers, steps"):
+        old = {"env": own.env, "env_kwargs": {}, "method": {"reward": "true"}}
+        (tmp_path / "part" / "config.json").write_text(json.dumps(old))
+        (tmp_path / "part" / "result.json").write_text("{}")
+        train(replace(own, expert=str(tmp_path / "part")), tmp_path / "third", kwargs=SMALL)
     with pytest.raises(ValueError, match="is no run"):
         train(replace(own, expert=str(tmp_path / "nowhere")), tmp_path / "third", kwargs=SMALL)
 
@@ -108,6 +126,8 @@ def test_what_cannot_be_combined_is_refused(tmp_path):
         )
     with pytest.raises(ValueError, match="shows frames, and advantages are of vectors"):
         train(replace(settings("Frames"), method=by_regret(pebble())), tmp_path / "d")
+    with pytest.raises(ValueError, match="its thresholds are shares of a return"):
+        settings(judged_by="regret", teacher="skip")
     with pytest.raises(ValueError, match="give judged_by regret too"):
         settings(expert="somewhere")
     with pytest.raises(ValueError, match="no algorithm of stable-baselines3"):
