@@ -8,14 +8,15 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from embodied.episodes import Episode, Episodes
+from embodied.episodes import Episode
 from embodied.feedback import Feedback, Segments
 from embodied.rewards.advantage import AdvantageEnsemble
 from embodied.rewards.ensemble import RewardEnsemble
-from embodied.store import Store
+from policies.recorder import Trajectory
 from rapport.train import METHODS, by_regret, contrast, pebble, surf, train
 from rapport.train.contrastive import Contrast
 from rapport.train.expert import advantages
+from rapport.train.questions import groups
 from rapport.train.spaces import world
 from tests.rapport.train.test_training import OWN, SMALL, Stop, files, settings, stop_at
 
@@ -70,11 +71,13 @@ def test_contrast_moves_the_policy_towards_what_was_preferred(tmp_path, name, si
     assert agrees > 0.9 and (chosen > 0).mean() > 0.9
 
 
-def test_contrast_asks_about_clips_of_equal_length_where_episodes_are_short(tmp_path):
-    train(replace(settings("Ends", clip=12, answers=20), method=contrast()), tmp_path, kwargs=ROLLS)
-    with Store(tmp_path / "answers.sqlite", Episodes(tmp_path / "episodes")) as store:
-        lengths = [[len(s) for s in query.segments] for query in store.queries()]
-    assert len(lengths) == 20 and all(a == b for a, b in lengths) and len({a for a, _ in lengths}) > 1
+def test_clips_of_a_pair_are_equally_long_where_they_have_to_be():
+    told = [Trajectory(n, np.zeros((n, 2)), np.zeros((n, 1)), np.zeros(n), True) for n in range(3, 12)]
+    for equal in (True, False):
+        where = groups(told, 50, 2, 8, np.random.default_rng(0), equal)
+        length = where[..., 2] - where[..., 1]
+        assert (length[:, 0] == length[:, 1]).all() == equal and length.max() == 8 and len(np.unique(length)) > 3
+        assert (where[..., 2] <= where[..., 0] + 3).all() and (where[..., 1] >= 0).all()
 
 
 def test_a_teacher_by_regret_asks_an_expert(tmp_path):
@@ -93,7 +96,7 @@ def test_a_teacher_by_regret_asks_an_expert(tmp_path):
         (tmp_path / "part").mkdir()
         (tmp_path / "part" / "config.json").write_text((tmp_path / "run" / "expert" / "config.json").read_text())
         train(replace(own, expert=str(tmp_path / "part")), tmp_path / "third", kwargs=SMALL)
-    with pytest.raises(ValueError, match="is a run of an earlier version, whose settings say nothing of answers, steps"):
+    with pytest.raises(ValueError, match="a run of an earlier version, whose settings say nothing of answers, steps"):
         old = {"env": own.env, "env_kwargs": {}, "method": {"reward": "true"}}
         (tmp_path / "part" / "config.json").write_text(json.dumps(old))
         (tmp_path / "part" / "result.json").write_text("{}")
