@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--where", choices=["board", "point"], default="board", help="whose clips are shown")
     parser.add_argument("--answers", type=int, nargs="+", default=[300, 2000])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=3000, help="the first seed")
+    parser.add_argument("--first", type=int, default=4000, help="the first seed")
     parser.add_argument("--no-errors", action="store_true", help="on the board: the better one every time")
     args = parser.parse_args()
     seeds = range(args.first, args.first + args.seeds)

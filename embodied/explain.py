@@ -1,8 +1,5 @@
-"""Which model explains a person's answers: each predicts answers that it has not seen, and the best is named only where
-that is no accident.
-
-Models are fitted on some of the questions and judged on the rest, in folds over questions, so that no pair is in both.
-How much is held against large weights is chosen within the fitted part, by the same rule for every model. No torch.
+"""Which model explains a person's answers: the one that predicts best, if that is no accident; how sure that is, and
+how many answers would be needed. No torch.
 """
 
 from __future__ import annotations
@@ -11,24 +8,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit
 from scipy.stats import norm
 
-from embodied.preference_models import Gap, Model, Stage
+from embodied.held_out import INNER, folds, held_out, log_likelihood
+from embodied.preference_models import Model
 from embodied.records import Array
 
 COIN = float(np.log(0.5))
-STRENGTHS = (100.0, 10.0, 1.0, 0.1)
-"""Of the pull back to a model that knows nothing, in answers: a Gaussian prior of deviation .1 to 3."""
-INNER = 3
 LEAST = 20
 """Fewer questions tell nothing, whatever they are."""
 DRAWS = 4000
 RISK = 0.05
 MARGIN = 0.02
 """Nats per answer, of the .69 that a coin leaves open: by so little a model must be better to count as the same."""
+NEAR = 0.25
+"""Of a share: nearer to its end than to half and half."""
 FAR = 100
 """Times as many answers as there are: how many would be needed is then left unsaid."""
 
@@ -95,76 +91,6 @@ class Verdict:
         return tuple(held.model for held in self.models if not held.settled)
 
 
-def fit(model: Model, gap: Gap, first: Array, strength: float, elsewhere: Sequence[Array] = ()) -> tuple[Array, Array]:
-    """The parameters [P] under which answers `first` [B], P(first better), are likeliest, given the prior; and what was
-    held last.
-
-    elsewhere: parameters found for some of these answers. The maximum over policies has valleys; where the best of
-    those leads to a lower one, that is taken. Raises ValueError where parameters come out as no numbers.
-    """
-
-    def cost(theta: Array, held: Array) -> tuple[float, Array]:
-        gaps, pull = gap(theta, held)
-        away = theta - model.start
-        loss = (np.logaddexp(0, gaps) - first * gaps).sum() + strength / 2 * away @ away
-        return float(loss), pull(expit(gaps) - first) + strength * away
-
-    def down(theta: Array, stages: Sequence[Stage]) -> tuple[float, Array, Array]:
-        held = np.zeros(0)
-        for stage in stages:
-            held = stage(theta)
-            # before the last stage, a good neighbourhood is all that is wanted
-            most = {"maxiter": 200 if stage is stages[-1] else 100, "ftol": 1e-6}
-            theta = minimize(cost, theta, (held,), jac=True, method="L-BFGS-B", options=most).x
-        return cost(theta, held)[0], theta, held
-
-    found = [down(model.start, model.stages)]
-    if elsewhere and len(model.stages) > 1:
-        last = model.stages[-1]
-        found.append(down(min(elsewhere, key=lambda theta: cost(theta, last(theta))[0]), [last]))
-    _, theta, held = min(found, key=lambda each: each[0])
-    if not np.isfinite(theta).all():
-        raise ValueError(f"the {model.name} model diverges: its parameters are no numbers; look for extreme values")
-    return theta, held
-
-
-def folds(query: Array, n: int, rng: np.random.Generator) -> Array:
-    """The fold [B] of each answer, 0 to n-1, as even as can be in questions; answers to one question share theirs."""
-    _, which = np.unique(query, return_inverse=True)
-    of = rng.permutation(np.arange(which.max() + 1) % n)
-    return np.asarray(of[which])
-
-
-def log_likelihood(gaps: Array, first: Array) -> Array:
-    """Per answer, in nats; a tie is half of both. log .5 for a coin, whatever was said."""
-    return np.asarray(first * gaps - np.logaddexp(0, gaps))
-
-
-def held_out(model: Model, first: Array, fold: Array, inner: Array) -> Array:
-    """The gaps [B], in logits, that a model predicts for each answer from the other folds. inner [B]: the folds within
-    which how strong the prior is gets chosen."""
-    found = np.full(len(first), np.nan)
-    for out in np.unique(fold):
-        train, test = np.flatnonzero(fold != out), np.flatnonzero(fold == out)
-        strength, elsewhere = _strength(model, first, train, inner[train])
-        fitted = fit(model, model.at(train), first[train], strength, elsewhere)
-        found[test] = model.at(test)(*fitted)[0]
-    return found
-
-
-def _strength(model: Model, first: Array, rows: Array, inner: Array) -> tuple[float, list[Array]]:
-    """The one that predicts best within `rows`, and all parameters that were found on the way."""
-    total, found = np.zeros(len(STRENGTHS)), []
-    for out in np.unique(inner):
-        train, test = rows[inner != out], rows[inner == out]
-        gap, judged = model.at(train), model.at(test)
-        for i, strength in enumerate(STRENGTHS):
-            theta, held = fit(model, gap, first[train], strength)
-            total[i] += log_likelihood(judged(theta, held)[0], first[test]).sum()
-            found.append(theta)
-    return STRENGTHS[int(total.argmax())], found
-
-
 def resampled(values: Array, query: Array, rng: np.random.Generator) -> Array:
     """Bootstrap means [R,M] of values [B,M] per answer. Questions are drawn, not answers, since those to one question
     are not independent; all columns share the draw, so that differences of them are paired."""
@@ -221,28 +147,30 @@ def explain(
     name of each before it is fitted. Raises CannotJudge."""
     check(first, query, n)
     fold, inner = folds(query, n, rng), folds(query, INNER, rng)
-    gaps = {}
+    gaps, apart = {}, {}
     for model in models:
         told(model.name)
-        gaps[model.name] = held_out(model, first, fold, inner)
-    return verdict(gaps, {model.name: model.parts for model in models}, first, query, rng)
+        gaps[model.name], last = held_out(model, first, fold, inner)
+        apart[model.name] = {part: np.abs(last - end) for part, end in model.parts.items()}
+    return verdict(gaps, apart, first, query, rng)
 
 
 def verdict(
     gaps: Mapping[str, Array],
-    parts: Mapping[str, tuple[str, ...]],
+    apart: Mapping[str, Mapping[str, Array]],
     first: Array,
     query: Array,
     rng: np.random.Generator,
 ) -> Verdict:
-    """The verdict on held-out predictions, by model, in logits [B]. parts: the models that each contains.
+    """The verdict on held-out predictions, by model, in logits [B]. apart: how far the fits of a model that contains
+    others, one a fold, are from being each of them.
 
     A model is named if it predicts clearly better than a coin and than every other. The best is chosen by the very
     answers it is then tested on, so each of its M leads may miss with .05/M only (Bonferroni): naming one that is not
     the best, or any where there is a coin, then stays below .05 in all. A model that contains another can do all that
     the other can, and so will never be clearly worse; and with more to learn it may gain a trifle that tells nothing of
-    the person. Of these two the whole is named where it is clearly better, and by `MARGIN` or more; the part where the
-    whole is surely better by less.
+    the person. Of these two the whole is named where it is clearly better and all its fits are more than `NEAR` from
+    the part; the part where the whole is surely not better by more than `MARGIN`, and all its fits are nearer.
     """
     names = list(gaps)
     each = np.stack([log_likelihood(gaps[name], first) for name in names] + [np.full(len(first), COIN)], -1)
@@ -255,13 +183,14 @@ def verdict(
 
     def within(one: int, other: int) -> bool:
         """Whether the first is a part of the second."""
-        return other != coin and one != coin and names[one] in parts[names[other]]
+        return other != coin and one != coin and names[one] in apart[names[other]]
 
     def settled(better: int, worse: int) -> bool:
         found = over(better, worse)
         if within(better, worse):
-            return found.low > -MARGIN
-        return found.clear and (found.mean >= MARGIN or not within(worse, better))
+            return found.low > -MARGIN and bool((apart[names[worse]][names[better]] < NEAR).all())
+        far = not within(worse, better) or bool((apart[names[better]][names[worse]] > NEAR).all())
+        return found.clear and far
 
     def room(better: int, worse: int) -> float:
         """What has to be shown of a lead: that there is one, or that a whole has less than the margin over its part."""

@@ -7,8 +7,9 @@ or of log-probabilities under a learned policy (CPL). A learned scale absorbs ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -32,13 +33,14 @@ def _nothing(theta: Array) -> Array:
 @dataclass(frozen=True, eq=False)
 class Model:
     """name; start [P]: parameters that know nothing; at: rows -> their gaps; stages: one fits once in each, with what
-    it holds: a temperature, or values as they are under the parameters so far; parts: the models that it contains."""
+    it holds: a temperature, or values as they are under the parameters so far; parts: the models that it contains, each
+    with the last parameter that makes it that one."""
 
     name: str
     start: Array
     at: Callable[[Array], Gap]
     stages: tuple[Stage, ...] = (_nothing,)
-    parts: tuple[str, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,7 @@ def _valued(name: str, pairs: Pairs, share: float, learned: bool) -> Model:
         return gap
 
     start = np.append(np.zeros(features), share) if learned else np.zeros(features)
-    return Model(name, start, at, pairs.values.stages, ("return", "regret") if learned else ())
+    return Model(name, start, at, pairs.values.stages, {"return": 0.0, "regret": 1.0} if learned else {})
 
 
 def table_policy(counts: csr_array, states: int) -> Model:

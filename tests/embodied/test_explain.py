@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit, logit
 
 from embodied import explain as ex
+from embodied import held_out as ho
 from embodied import preference_models as pm
 from embodied.feedback import Segments
 from embodied.planning import expected_features, optimal, uniform_policy
@@ -172,21 +173,21 @@ def sign_model(x):
 def test_a_fit_is_the_maximum_likelihood_with_a_prior():
     first = np.repeat([1.0, 0.0], [70, 30])
     model = sign_model(np.ones(100))
-    theta, _ = ex.fit(model, model.at(np.arange(100)), first, 1e-9)
+    theta, _ = ho.fit(model, model.at(np.arange(100)), first, 1e-9)
     assert theta[0] == pytest.approx(logit(0.7), abs=1e-3)
-    theta, _ = ex.fit(model, model.at(np.arange(100)), first, 10.0)
+    theta, _ = ho.fit(model, model.at(np.arange(100)), first, 10.0)
     assert 100 * (expit(theta[0]) - 0.7) + 10 * theta[0] == pytest.approx(0, abs=0.05)  # the gradient is nought
 
 
 def test_ties_are_half_of_both_and_a_coin_is_a_coin():
-    np.testing.assert_allclose(ex.log_likelihood(np.zeros(3), np.array([1, 0.5, 0])), ex.COIN)
-    both = ex.log_likelihood(np.array([1.3, 1.3]), np.array([1.0, 0.0])).mean()
-    assert ex.log_likelihood(np.array([1.3]), np.array([0.5]))[0] == pytest.approx(both)
+    np.testing.assert_allclose(ho.log_likelihood(np.zeros(3), np.array([1, 0.5, 0])), ex.COIN)
+    both = ho.log_likelihood(np.array([1.3, 1.3]), np.array([1.0, 0.0])).mean()
+    assert ho.log_likelihood(np.array([1.3]), np.array([0.5]))[0] == pytest.approx(both)
 
 
 def test_answers_to_one_question_share_a_fold():
     query = np.random.default_rng(0).integers(0, 47, 200)
-    fold = ex.folds(query, 10, np.random.default_rng(1))
+    fold = ho.folds(query, 10, np.random.default_rng(1))
     assert all(len(set(fold[query == q])) == 1 for q in set(query))
     sizes = np.bincount([fold[query == q][0] for q in set(query)])
     assert len(sizes) == 10 and np.ptp(sizes) <= 1
@@ -195,9 +196,9 @@ def test_answers_to_one_question_share_a_fold():
 def test_no_answer_is_predicted_from_itself():
     rng = np.random.default_rng(0)
     x, first = rng.normal(size=90), rng.integers(0, 2, 90).astype(float)
-    fold, inner = ex.folds(np.arange(90), 5, rng), ex.folds(np.arange(90), 3, rng)
+    fold, inner = ho.folds(np.arange(90), 5, rng), ho.folds(np.arange(90), 3, rng)
     other = np.where(fold == 2, 1 - first, first)
-    one, two = (ex.held_out(sign_model(x), said, fold, inner) for said in (first, other))
+    one, two = (ho.held_out(sign_model(x), said, fold, inner)[0] for said in (first, other))
     assert (one[fold == 2] == two[fold == 2]).all() and (one[fold != 2] != two[fold != 2]).any()
 
 
@@ -223,11 +224,13 @@ def test_calibration_of_known_cases():
     assert ex.calibration(halves, np.array([1, 0, 0.5, 0.5]))[0] == pytest.approx(0, abs=1e-9)
 
 
-PARTS = {"return": (), "regret": (), "mixture": ("return", "regret")}
+PARTS = ("return", "regret", "mixture")
 
 
-def verdict(gaps, first, seed=0):
-    return ex.verdict(gaps, PARTS, first, np.arange(len(first)), np.random.default_rng(seed))
+def verdict(gaps, first, seed=0, share=0.5):
+    shares = np.full(5, share)
+    apart = {"return": {}, "regret": {}, "mixture": {"return": abs(shares), "regret": abs(1 - shares)}}
+    return ex.verdict(gaps, apart, first, np.arange(len(first)), np.random.default_rng(seed))
 
 
 def answers(true, rng):
@@ -238,7 +241,7 @@ def test_a_model_is_named_only_where_it_is_clearly_better():
     rng = np.random.default_rng(0)
     true, noise = 2 * rng.normal(size=600), 2 * rng.normal(size=600)
     first = answers(true, rng)
-    found = verdict({"return": noise, "regret": true, "mixture": 0.95 * true}, first)
+    found = verdict({"return": noise, "regret": true, "mixture": 0.95 * true}, first, share=1.1)
     assert found.named == "regret" and found.models[0].model == "regret" and found.open == ("regret",)
     half = (true + noise) / 2
     assert verdict({"return": noise, "regret": half, "mixture": true}, first).named == "mixture"
@@ -254,12 +257,14 @@ def test_a_part_is_named_against_its_whole_only_where_the_whole_is_surely_as_goo
     true, noise, _ = 4 * rng.normal(size=(3, 2000))
     first = answers(true, rng)
     same = {"return": noise, "regret": true, "mixture": true + 0.01 * noise}
-    assert verdict(same, first).named == "regret"
+    assert verdict(same, first, share=0.9).named == "regret"
+    assert verdict(same, first, share=0.5).named is None  # it may be half and half, which these clips do not show
     trifle = same | {"regret": 0.9 * true}  # the mixture is clearly better, and by next to nothing
-    assert verdict(trifle, first).named == "regret"
+    assert verdict(trifle, first, share=0.9).named == "regret"
+    assert verdict(trifle, first, share=0.5).named == "mixture"
     # 80 answers leave room for a mixture that would be better
     few = {name: gap[:80] for name, gap in same.items()} | {"mixture": 0.5 * true[:80]}
-    found = verdict(few, first[:80])
+    found = verdict(few, first[:80], share=0.9)
     assert found.named is None and found.open == ("regret", "mixture")
 
 
