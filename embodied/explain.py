@@ -35,8 +35,8 @@ class CannotJudge(ValueError):
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much one predicts better than another, in nats per answer: the mean, and an interval so wide that all
-    those of one verdict hold at once with 95 %."""
+    """By how much one predicts better than another, in nats per answer: the mean, and an interval so wide (.05 over the
+    number of models) that a model is wrongly named for one person in twenty at most."""
 
     mean: float
     low: float
@@ -74,7 +74,7 @@ class Held:
 @dataclass(frozen=True)
 class Verdict:
     """What one person's answers say. models: the named one first, or the best, and so on down. named: the model that
-    explains them, "coin" where none is better than tossing one, None where it cannot be told. needed: about how many
+    explains them, "coin" where none seems better than tossing one, None where it cannot be told. needed: about how many
     answers would tell, if it can be said.
     """
 
@@ -200,7 +200,8 @@ def verdict(
         return gain + MARGIN if within(better, worse) else gain
 
     order = sorted(range(coin), key=lambda i: -means[i])
-    chance = not any(over(i, coin).clear for i in order)
+    # A lead that is only not clear is no proof that there is none.
+    chance = not any(over(i, coin).clear or means[i] - means[coin] > MARGIN for i in order)
     winners = [i for i in order if all(settled(i, j) for j in range(coin + 1) if j != i)]
     top = winners[0] if winners else order[0]
     named = "coin" if chance else names[top] if winners else None

@@ -234,6 +234,6 @@ def within(model: Model, rows: Array) -> Model:
     return replace(model, at=lambda chosen: model.at(rows[chosen]))
 
 
-def candidates(pairs: Pairs, cpl: Model) -> tuple[Model, ...]:
-    """The four, return and regret and their mixture of one kind of reward."""
-    return partial_return(pairs), regret(pairs), cpl, mixture(pairs)
+def candidates(pairs: Pairs, cpl: Model | None) -> tuple[Model, ...]:
+    """The four, return and regret and their mixture of one kind of reward; without CPL the other three."""
+    return partial_return(pairs), regret(pairs), *([cpl] if cpl else []), mixture(pairs)

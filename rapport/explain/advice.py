@@ -46,8 +46,8 @@ def _round(n: int) -> int:
     return -(-n // unit) * unit
 
 
-def cells(held: Held, first: bool) -> Sequence[str]:
-    behind = "" if first else f"{_interval(held.behind)}{' *' if held.settled else ''}"
+def cells(held: Held, first: bool, coin: bool) -> Sequence[str]:
+    behind = "" if first else f"{_interval(held.behind)}{' *' if held.settled and not coin else ''}"
     return held.model, f"{held.nats:.3f}", _interval(held.over_coin), behind, f"{held.error:.3f}"
 
 
@@ -56,7 +56,7 @@ def _interval(lead: Lead) -> str:
 
 
 def rows(verdict: Verdict) -> list[Sequence[str]]:
-    return [cells(held, i == 0) for i, held in enumerate(verdict.models)]
+    return [cells(held, i == 0, verdict.named == "coin") for i, held in enumerate(verdict.models)]
 
 
 def lines(name: str, verdict: Verdict) -> list[str]:

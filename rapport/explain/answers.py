@@ -63,6 +63,7 @@ def _compares(answer: Answer, query: Query) -> bool:
 def models(store: Store, segments: Segments) -> Sequence[Model]:
     """The candidates: on a board where the episodes are walks on one, else with values fitted to all of them."""
     ids = store.episodes.ids()
-    if BOARD in store.episodes.load(ids[0]).info:
+    episodes = [store.episodes.load(id) for id in ids]
+    if any(BOARD in episode.info for episode in episodes):
         return boards.models(board_of(store), segments)
-    return recordings.models([store.episodes.load(id) for id in ids], segments)
+    return recordings.models(episodes, segments)

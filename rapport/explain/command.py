@@ -27,6 +27,8 @@ EVERYONE = "everyone"
 
 def command(options: Explain) -> int:
     out = options.out or Path("runs") / f"explain-{options.folder.resolve().name}"
+    if options.folds < 2:
+        raise DataError(f"--folds is {options.folds}: give at least 2, some to learn from and one to predict.")
     with open_folder(options.folder, place=options.store) as store:
         said = comparisons(store)
         people = _people(said, options.annotator)
@@ -58,7 +60,7 @@ def command(options: Explain) -> int:
         print(f"{name}: not judged, since {reason}\n")
     if said.left_out:
         print(f"{said.left_out} answers of other kinds than comparisons are left out.")
-    print(f"* clearly worse than the first, or a mixture that is surely hardly better. 95 % intervals. See {report}.")
+    print(f"* clearly worse than the first, or a mixture that is surely hardly better. See {report}.")
     return 0
 
 

@@ -50,7 +50,10 @@ def models(episodes: Sequence[Episode], segments: Segments) -> tuple[Model, ...]
     gamma, first = _first(known)
     shown = scale(vectors(segments).double().numpy(), segments.act.double().numpy())
     mask = segments.mask.numpy()
-    return candidates(_pairs(*shown, mask, known, gamma, first), _policy(*shown, mask, obs, act))
+    equal = bool((mask.sum(-1) == mask.sum(-1)[:, :1]).all())
+    if not equal:
+        say("some clips are longer than the one beside them: CPL is left out, since every step counts against a clip")
+    return candidates(_pairs(*shown, mask, known, gamma, first), _policy(*shown, mask, obs, act) if equal else None)
 
 
 def paid(obs: Array, act: Array) -> Array:

@@ -250,6 +250,9 @@ def test_a_model_is_named_only_where_it_is_clearly_better():
     assert found.named is None and set(found.open) >= {"return", "regret"} and (found.needed or 91) > 90
     coin = rng.integers(0, 2, 600).astype(float)
     assert verdict({"return": 0.1 * true, "regret": 0.1 * noise, "mixture": 0 * true}, coin).named == "coin"
+    # A lead that forty answers cannot show is not thereby none.
+    few = verdict({"return": 0.3 * true[:40], "regret": 0.1 * noise[:40], "mixture": 0.1 * noise[:40]}, first[:40])
+    assert few.named is None and few.models[0].over_coin.mean > 0.02 and not few.models[0].over_coin.clear
 
 
 def test_a_part_is_named_against_its_whole_only_where_the_whole_is_surely_as_good_at_most():

@@ -124,6 +124,8 @@ def test_too_few_answers_unknown_people_and_no_folder_are_sentences(folder, caps
     assert "24 different questions were answered, too few for 20 folds" in capsys.readouterr().err
     assert run(folder, "--annotator", "zoe") == 2
     assert "nobody called 'zoe' compared clips; there are ann, ben" in capsys.readouterr().err
+    assert run(folder, "--folds", "1") == 2
+    assert "--folds is 1: give at least 2" in capsys.readouterr().err
     assert run(folder / "nowhere") == 2
     assert "is no data folder" in capsys.readouterr().err
 
