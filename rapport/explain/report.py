@@ -24,8 +24,8 @@ SHOWN = 5  # answers, fewer of which are no dot
 _LEAD = (
     "Each model was fitted to some of the questions and predicted the answers to the others. The log-likelihood of an "
     "answer is in nats; a coin has -0.693. Leads are means with intervals, each at 98.75 % where four models are "
-    "judged (bootstrap over questions); * marks a model that is clearly worse than the first, or a mixture that is surely "
-    "hardly better."
+    "judged (bootstrap over questions); * marks a model that is clearly worse than the first, or a mixture that is "
+    "surely hardly better."
 )
 _CAPTION = (
     "Left: how often the first clip was chosen, against how likely that was held to be before. On the diagonal a model "

@@ -304,7 +304,9 @@ def test_erased_answers_are_told_and_the_run_goes_on(study, tmp_path):
     with Crowd(study, ("bob",)):
         found = train(settings(), tmp_path / "run", ask=Asking(study), says=said.append, kwargs=SMALL).result
     # Who erases does not wait for the run, which counts what it had read.
-    told = [re.findall(r"^run is no longer replayable: (\d) answers erased\.", text) for text in (*said, *found["warnings"])]
+    told = [
+        re.findall(r"^run is no longer replayable: (\d) answers erased\.", text) for text in (*said, *found["warnings"])
+    ]
     counts = [int(one) for texts in told for one in texts]
     assert gone == read and len(counts) == 2 and all(2 <= n <= gone for n in counts)
     assert any("It goes on from its last checkpoint." in text for text in said)
