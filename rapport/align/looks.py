@@ -74,8 +74,8 @@ def moved(before: Look, after: Look) -> str:
     nats = f"preferred {up:+.3g} nats a step, the other {other:+.3g}"
     if up < 0 and other < 0:
         return (
-            f"Both became less likely ({nats}): the margin grows while the policy leaves what was preferred too. More "
-            "beta, fewer steps, or a method with a likelihood term (cpo, pro) hold it."
+            f"Both became less likely ({nats}): the margin grows while the policy leaves what was preferred too. Fewer "
+            "steps, a larger coefficient (--set), or a method with a likelihood term (cpo, pro) hold it."
         )
     if up < 0:
         return f"What was preferred became less likely, and the other more ({nats}): the answers were not followed."

@@ -65,6 +65,12 @@ def fresh(told: Told, bounds: tuple[float, float], log_std: float | None, seed: 
     """A Gaussian about a small network. Raises ValueError for actions outside the bounds."""
     obs, act = told.segments()
     low, high = bounds
+    numbered = (act == act.round()).all() and act.min() >= 0 and act.max() >= 1
+    if numbered and (act.shape[1] == 1 or (act.sum(1) == 1).all()):
+        raise ValueError(
+            f"All actions are whole numbers, {act.min():g} to {act.max():g}, so they are choices, which a new Gaussian "
+            "policy would take for amounts: give --policy file.py:function with a policy of choices."
+        )
     if act.min() < low - 1e-6 or act.max() > high + 1e-6:
         raise ValueError(
             f"Actions go from {act.min():.4g} to {act.max():.4g}, outside [{low:g}, {high:g}]: set --bounds LOW HIGH."

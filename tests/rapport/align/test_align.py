@@ -15,6 +15,7 @@ from embodied import methods as m
 from embodied.checkpoint import load
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Choose, Compare, Grade, Marks, Query, Rank, Skip
+from envs.delivery import board
 from policies.export import export, load_policy
 from policies.gaussian import GaussianPolicy
 from rapport import cli
@@ -24,6 +25,7 @@ from rapport.align.looks import Look, moved
 from rapport.align.methods import METHODS, coefficients, method_of
 from rapport.cup.handover import agreed, cartesian
 from rapport.data_folder import open_folder
+from rapport.explain.planted import person, save
 from rapport.run import RunError
 
 TINY = Settings(steps=8, chunk=4, imitate=4, batch=16)
@@ -225,6 +227,11 @@ def test_what_a_method_is_not_for_is_refused_with_the_mend(data, tmp_path, capsy
     assert "There is no folder nowhere: give one with contract.json" in capsys.readouterr().err
     assert rapport("--data", data, "--bounds", "-0.1", "0.1") == 2
     assert "outside [-0.1, 0.1]: set --bounds LOW HIGH" in capsys.readouterr().err
+    choices = tmp_path / "choices"
+    with open_folder(choices, make=True) as store:
+        save(store, board(), {"ann": person(board(), "regret", 40, 1)})
+    assert rapport("--data", choices, "--method", "cpl", "--bounds", "0", "3") == 2
+    assert "All actions are whole numbers, 0 to 3, so they are choices" in capsys.readouterr().err
 
 
 def test_the_command_leaves_a_report_and_one_object(data, tmp_path, capsys):
