@@ -4,6 +4,9 @@ Knox et al. (2022, arXiv 2206.02231). Teachers who answer by regret or by partia
 each learned from under either model; what counts is the return of the policy that the learned reward leads to. The
 regret model's candidates are the best policies for random weights, without those that are best for the true ones.
 Identifiability is shown exactly: what one model cannot see, and the other can.
+
+On the point mass, where regret is known exactly too, the loop of `prefrl` learns from people who go by either, under
+either model; there a reward that is an advantage stands for regret.
 """
 
 from __future__ import annotations
@@ -19,14 +22,18 @@ from torch.nn.functional import logsigmoid
 
 from embodied.feedback import Segments
 from embodied.planning import expected_features, mean_return, optimal, scaled_return, uniform_policy
-from embodied.records import Array
+from embodied.queries import uniform
+from embodied.records import Array, Segment
 from embodied.regret import Bank, LinearReward, Regret, candidates, follow, learn, regret, successor_features
 from embodied.scores import Return
 from embodied.walks import answered, labels, partial_return, steps, walks
 from envs.delivery import WEIGHTS, Board, board, random_board
+from envs.point import HORIZON, lqr, quadratic_reward
+from rapport.beside import roll_out, starts
 from rapport.reproduce import Comparison, Mechanism, Progress
+from rapport.reproduce.prefrl import ROUNDS, minus_regret, run
 
-DOMAINS = ("delivery",)
+DOMAINS = ("delivery", "point")
 LENGTH, CANDIDATES, NEAR = 3, 60, 0.9
 SIZES = (30, 100, 300, 1000)
 DRAWS = 2  # repetitions of each cell of the table per seed
@@ -118,10 +125,57 @@ def likelihood(made: Board, reward: Array, pairs: Segments, by: str) -> Array:
     return logsigmoid(torch.from_numpy(score[:, 0] - score[:, 1])).numpy()
 
 
+def exact_on_point(seed: int) -> list[Mechanism]:
+    """What holds of regret on the point mass, whatever is learned: the optimum has none, and an episode's adds up."""
+    goal, rng = np.random.default_rng([seed, 4]).uniform(-0.8, 0.8, 2), np.random.default_rng([seed, 5])
+    best, reward, worth = lqr(goal), quadratic_reward(goal), minus_regret(goal)
+
+    def each(obs: Array, act: Array, length: int) -> Array:
+        """Of every stretch of so many steps, end to end, [N,HORIZON/length]."""
+        ends = [slice(t, t + length) for t in range(0, HORIZON, length)]
+        return np.array(
+            [
+                [worth(Segment("episode", s.start, s.stop, o[s], a[s])) for s in ends]
+                for o, a in zip(obs, act, strict=True)
+            ]
+        )
+
+    good = each(*roll_out(best.act, starts(20, rng)), 4)
+    obs, act = roll_out(lambda o: rng.uniform(-1, 1, (len(o), 2)), starts(20, rng))
+    missed = reward(obs, act).sum(-1) - best.value(obs[:, 0])
+    return [
+        Mechanism("regret of the optimum's own stretches, the greatest", float(np.abs(good).max()), 1e-9),
+        Mechanism(
+            "regret of an episode's stretches, less what the whole missed, the greatest",
+            float(np.abs(each(obs, act, 5).sum(-1) - missed).max()),
+            1e-9,
+        ),
+    ]
+
+
+def on_point(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Comparison]]:
+    """Scaled returns after two hundred answers with slips; what comes out is printed, whatever it is."""
+    pairs = [(judge, model) for judge in ("regret", "return") for model in ("regret", "return")]
+    total, done, comparisons = len(pairs) * len(ROUNDS), 0, []
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done / total)
+
+    for judge, model in pairs:
+        found = run(100 * seed, "given", uniform, tick, judged_by=judge, by=model).scaled  # type: ignore[arg-type]
+        name = f"scaled return, people who go by {judge}, {'an advantage' if model == 'regret' else 'a return'} learned"
+        comparisons.append(Comparison(name, (found,), "no figure", (np.nan, np.nan)))
+    return exact_on_point(seed), comparisons
+
+
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    """About a CPU-minute; with `full` more random boards, 40 over the five seeds."""
+    """About a CPU-minute; with `full` more random boards, 40 over the five seeds. On the point mass two."""
+    if domain == "point":
+        return on_point(seed, progress)
     boards, sizes = (8, SIZES) if full else (3, (30, 300))
     total, done = DRAWS * len(TEACHERS) * len(SIZES) + boards * len(sizes), 0
 

@@ -10,12 +10,17 @@ import pytest
 
 from embodied.planning import optimal
 from envs.delivery import board
-from rapport.reproduce.regret import MODELS, NEAR, cell, identifiability, near, place, random_place
+from rapport.reproduce.regret import MODELS, NEAR, cell, exact_on_point, identifiability, near, place, random_place
 
 
 def test_what_cannot_be_told_apart_is_exact_on_any_seed():
     for seed in (21, 22, 23):
         assert all(m.holds and m.development is None for m in identifiability(seed))
+
+
+def test_on_the_point_mass_the_optimum_has_no_regret_and_an_episodes_adds_up():
+    for seed in (21, 22):
+        assert all(m.holds and m.development is None for m in exact_on_point(seed))
 
 
 def test_near_optimal_is_above_the_cut():
@@ -41,11 +46,15 @@ def test_one_cell_of_the_table_is_the_same_twice():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path):
-    command = [sys.executable, "-m", "rapport", "reproduce", "regret", "--seed", "22", "--json", "--out", str(tmp_path)]
+@pytest.mark.parametrize(("domain", "checks"), [("delivery", 8), ("point", 2)])
+def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(domain, checks, tmp_path):
+    command = [sys.executable, "-m", "rapport", "reproduce", "regret", "--domain", domain, "--seed", "22", "--json"]
+    command += ["--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert found["key"] == "regret" and len(found["mechanism"]) == 8
+    assert found["key"] == "regret" and len(found["mechanism"]) == checks
     assert all(m["holds"] for m in found["mechanism"])
-    assert (tmp_path / "delivery-22" / "near-optimal.png").read_bytes().startswith(b"\x89PNG")
+    assert all(np.isfinite(beside["ours"]) for beside in found["comparisons"])
+    if domain == "delivery":
+        assert (tmp_path / "delivery-22" / "near-optimal.png").read_bytes().startswith(b"\x89PNG")
