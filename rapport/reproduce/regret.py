@@ -173,7 +173,7 @@ def on_point(seed: int, progress: Progress) -> tuple[list[Mechanism], list[Compa
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    """About a CPU-minute; with `full` more random boards, 40 over the five seeds. On the point mass two."""
+    """About a CPU-minute; with `full` more random boards, 40 over the five seeds. On the point mass nearly three."""
     if domain == "point":
         return on_point(seed, progress)
     boards, sizes = (8, SIZES) if full else (3, (30, 300))
