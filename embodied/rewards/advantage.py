@@ -27,7 +27,7 @@ class AdvantageEnsemble(RewardEnsemble):
 
     With choices as rivals the greatest is exact. Of numbers it is as good as the rivals cover the box: what no rival
     reaches and nobody did is not known to be better. It is fitted with a soft maximum, `temperature` nats wide, without
-    which the runners-up learn nothing and one fit in three goes astray. Undiscounted. The other arguments are
+    which the runners-up learn nothing and some fits go astray. Undiscounted. The other arguments are
     RewardEnsemble's. Raises ValueError for rivals of another size, and a temperature of 0 or below.
     """
 

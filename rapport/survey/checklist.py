@@ -202,7 +202,7 @@ _SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "tests/rapport/train/test_people.py::test_accuracy_is_of_new_decided_answers_before_they_are_learned",
         ),
         ("accuracy by difficulty", ""),
-        ("calibration of P", ""),
+        ("calibration of P", "tests/embodied/test_explain.py::test_calibration_of_known_cases"),
         ("curves of label efficiency", "tests/embodied/test_plateau.py::test_a_planted_curve_is_found_and_covered"),
         ("robustness to B-Pref's teachers", _TEACHERS + "every_preset_and_what_sets_it_apart_from_the_oracle"),
         (

@@ -35,14 +35,15 @@ class RollsOut(PPO):
 
 class Contrast:
     """What the loop refits: the agent's policy itself, whose state is the agent's. Its noise stays as it is, since a
-    density without a floor of noise has no upper bound."""
+    density without a floor of noise has no upper bound. rate: of its learning; 0: RATE."""
 
-    def __init__(self, policy: Sb3Policy, world: World) -> None:
+    def __init__(self, policy: Sb3Policy, world: World, rate: float = 0.0) -> None:
         if not isinstance(world.actions, spaces.Box | spaces.Discrete):
             raise ValueError(
                 f"the actions of {world.name} are {world.actions}, and cpl learns numbers or one choice; take another "
                 "preference"
             )
+        self.rate = rate or RATE
         self.policy, self.density = policy, isinstance(world.actions, spaces.Box)
         self.method = replace(cpl(ALPHA), likelihood=1.0)  # without it the policy leaves what it was seen to do
 
@@ -56,7 +57,7 @@ class Contrast:
 
     def fit(self, feedback: Feedback, rng: np.random.Generator) -> dict[str, float]:
         """From the present weights on, with a fresh Adam; the share of decided answers that the policy agrees with."""
-        opt = torch.optim.Adam(list(self.policy.mean_parameters()), lr=RATE)
+        opt = torch.optim.Adam(list(self.policy.mean_parameters()), lr=self.rate)
         report = fit(direct(self, self.method), feedback, opt, steps=STEPS, batch=BATCH, rng=rng)
         said = torch.diff(feedback.target).squeeze(-1)
         thought = torch.diff(self.utilities(feedback.segments)[0]).squeeze(-1)

@@ -70,8 +70,8 @@ class World:
         if isinstance(self.actions, spaces.MultiDiscrete):
             return self.encode(rng.integers(0, self.actions.nvec, (n, len(self.actions.nvec))))
         assert isinstance(self.actions, spaces.Box)
-        low, high = np.maximum(self.actions.low, -1e6), np.minimum(self.actions.high, 1e6)
-        low, high = np.where(low <= -1e6, -1.0, low), np.where(high >= 1e6, 1.0, high)
+        low, high = self.actions.low, self.actions.high
+        low, high = np.where(np.isfinite(low), low, -1.0), np.where(np.isfinite(high), high, 1.0)
         return rng.uniform(low, high, (n, *self.actions.shape)).astype(np.float32)
 
 

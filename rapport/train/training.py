@@ -110,9 +110,11 @@ def train(
     config = {**asdict(settings), "own": own}
     if ask is None:
         home = Path(settings.expert) if settings.expert else folder / "expert"
-        knows = settings_of(settings, home)  # refused before there is a folder
+        knows = (
+            settings_of(settings, home) if settings.judged_by == "regret" else None
+        )  # refused before a folder is made
         with run_folder(folder, config):
-            judged = own_reward if settings.judged_by == "return" else _expert(knows, home, doing, says, **sb3)
+            judged = _expert(knows, home, doing, says, **sb3) if knows else own_reward
             with from_teacher(settings, folder, acts, rounds, judged) as source:
                 return _run(settings, folder, place, acts, model, source, told, doing, says)
     run, want = ask.named(folder), kept(folder, "want", study.load(ask.study / TERMS).want)
@@ -264,7 +266,7 @@ def _reward(
                 "cpl has no reward network, a loss of its own, and the policy of the default agent: leave yours out, "
                 "or take another preference"
             )
-        return Contrast(actor.sb3.policy, place)
+        return Contrast(actor.sb3.policy, place, settings.rate)
     if make is not None:
         return _fit_for(settings, make(size, acts, seed))
     if settings.method.reward == "transformer":

@@ -140,3 +140,12 @@ def test_a_cell_of_other_settings_is_another_cell():
 def test_a_plan_without_sense_is_refused(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         plan(replace(Compare(envs=("A",)), **change))
+
+
+def test_methods_of_another_preference_are_flags_of_train():
+    for method, flags in (
+        ("pebble-regret", ["--method", "pebble", "--preference", "regret"]),
+        ("cpl", ["--preference", "cpl"]),
+    ):
+        told = replace(CELL, method=method).arguments()
+        assert told[2 : 2 + len(flags)] == flags and told.count("--method") == flags.count("--method")
