@@ -8,7 +8,8 @@ Two ways to train it. The published one takes the best video of a ranking as an 
 nearer than the third. `aligned_to_demos` adds the likelihood of the ranking under -beta W(video, demonstration): it
 trains the very distance that becomes the reward, and is the default, since it gained much more (docs/rapl.md).
 
-Transport ranks whole videos; how it shares a reward among steps says little. Give an agent the sum, or the drop in W.
+Transport ranks whole videos; how it shares a reward among steps says little. Give an agent the sum, or the drop in W
+(`videos.gains`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from embodied.fit import FitReport, Objective, fit_all, plus, ranking
 from embodied.likelihoods import choice
 from embodied.losses import Loss, plackett_luce, scaled
 from embodied.records import Array
-from embodied.rewards.learning import deviation
 from embodied.scores import Scorer
 from embodied.transport import Cost, Gradient
+from embodied.videos import Standard, compared, observed, padding, video
 
 Many = Literal["nearest", "mean"]
 Aim = Literal["demos", "published"]
@@ -66,14 +67,11 @@ class Matching:
 
 
 class Head(nn.Module):
-    """From the F features of a trunk, standardised, to D numbers: [...,F] -> [...,D].
+    """From the F features of a trunk, standardised (`standard.fit`), to D numbers: [...,F] -> [...,D].
 
     dims: D; 0 leaves the standardised features as they are, the representation that nobody aligned. hidden: widths
     of ReLU layers before it; none for a linear map from a random orthonormal start, without a bias.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, size: int, dims: int = 32, hidden: Sequence[int] = (), seed: int = 0) -> None:
         super().__init__()
@@ -81,27 +79,17 @@ class Head(nn.Module):
             raise ValueError(f"{size} features to {dims} numbers; give at least 1, and 0 for the features themselves")
         draw = torch.Generator().manual_seed(seed)
         self.size, self.dims, self.hidden = size, min(dims, size), tuple(hidden)
-        widths = [size, *self.hidden, self.dims] if dims else []
         layers: list[nn.Module] = []
-        for a, b in pairwise(widths):
+        for a, b in pairwise([size, *self.hidden, self.dims] if dims else []):
             linear = nn.Linear(a, b, bias=bool(hidden))
             nn.init.orthogonal_(linear.weight, generator=draw)
             if hidden:
                 nn.init.zeros_(linear.bias)
             layers += [linear, nn.ReLU()]
-        self.net = nn.Sequential(*layers[:-1])
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("std", torch.ones(size))
-
-    @torch.no_grad()
-    def standardise(self, features: Array) -> None:
-        """Mean 0 and deviation 1 of the trunk's features over these frames [N,F], from now on."""
-        x = _features(features, self.size)
-        self.mean.copy_(x.mean(0))
-        self.std.copy_(deviation(x, 0))
+        self.standard, self.net = Standard(size), nn.Sequential(*layers[:-1])
 
     def forward(self, features: Tensor) -> Tensor:
-        mapped: Tensor = self.net((features.float() - self.mean) / self.std)
+        mapped: Tensor = self.net(self.standard(features))
         return mapped
 
 
@@ -120,7 +108,7 @@ class Rapl(nn.Module):
         if not demos:
             raise ValueError("no demonstration to be near to; give at least one, a few that are truly best")
         self.head, self.matching = head, matching
-        padded, there = padding([_features(demo, head.size) for demo in demos])
+        padded, there = padding([video(demo, head.size) for demo in demos])
         self.register_buffer("demos", padded)
         self.register_buffer("there", there)
 
@@ -133,22 +121,22 @@ class Rapl(nn.Module):
         cost = transport.pair_cost(x, y, self.matching.cost)
         return transport.distance(cost, rows=x_mask, columns=y_mask, **self.matching.settings())
 
-    def distance(self, features: Tensor, mask: Tensor) -> Tensor:
-        """W to the nearest demonstration, or on average, [...]; without gradient."""
-        with torch.no_grad():
-            each = self.distances(features, mask)
-        return each.min(-1).values if self.matching.many == "nearest" else each.mean(-1)
+    @torch.no_grad()
+    def worth(self, features: Tensor, mask: Tensor) -> Tensor:
+        """-W to the nearest demonstration, or on average, [...] of videos [...,T,F], mask [...,T]."""
+        each = self.distances(features, mask)
+        return -(each.min(-1).values if self.matching.many == "nearest" else each.mean(-1))
 
     def score(self, segments: Segments) -> Tensor:
         """-W of each alternative, [B,K]; without gradient."""
-        return -self.distance(_observed(segments), segments.mask)
+        return self.worth(observed(segments), segments.mask)
 
     def to_a_demo(self, rng: np.random.Generator) -> Scorer:
         """-W [B,K] to one demonstration, drawn anew at every call: what is trained."""
 
         def score(segments: Segments) -> Tensor:
             which = torch.tensor([int(rng.integers(len(self.demos)))])
-            return -self.distances(_observed(segments), segments.mask, which).squeeze(-1)
+            return -self.distances(observed(segments), segments.mask, which).squeeze(-1)
 
         return score
 
@@ -164,9 +152,10 @@ class Rapl(nn.Module):
                 )
             order = feedback.target.argsort(stable=True, dim=-1, descending=True)  # [B,K]
             rows = torch.arange(len(order))[:, None]
-            mapped, mask = self.head(_observed(segments))[rows, order], segments.mask[rows, order]
+            mapped, mask = self.head(observed(segments))[rows, order], segments.mask[rows, order]
             score = -self._between(mapped[:, 1:], mask[:, 1:], mapped[:, :1], mask[:, :1])
-            return loss(score, feedback.target.gather(1, order[:, 1:]))
+            target = feedback.target.gather(1, order[:, 1:])
+            return loss(score, compared(target) if k == 3 else target)
 
         return objective
 
@@ -185,14 +174,6 @@ class Rapl(nn.Module):
             return each.mean(1)
         nearest = each.sum(-1).argmax(1)
         return each[torch.arange(len(each)), nearest]
-
-    def drops(self, features: Tensor, mask: Tensor) -> Tensor:
-        """What each frame takes off W, [N,T], in sum -W: W(first t frames) - W(first t + 1), W of none being 0."""
-        steps = features.shape[1]
-        prefix = mask[:, None, :] & torch.ones(steps, steps, dtype=torch.bool).tril()  # [N,T,T]
-        within = self.distance(features[:, None].expand(-1, steps, -1, -1), prefix)  # [N,T]
-        before = torch.cat([torch.zeros_like(within[:, :1]), within[:, :-1]], 1)
-        return torch.where(mask, before - within, 0.0)
 
     def fingerprint(self) -> str:
         """What must agree for a saved state to fit."""
@@ -238,34 +219,6 @@ def align(
     return fit_all(parts, opt, steps=steps, batch=batch, rng=rng, progress=progress)
 
 
-def padding(videos: Sequence[Array | Tensor]) -> tuple[Tensor, Tensor]:
-    """Videos [T,F] of any length as one tensor [N,T,F] and its mask [N,T]."""
-    tensors = [torch.as_tensor(video).float() for video in videos]
-    steps = max(len(video) for video in tensors)
-    padded = torch.zeros(len(tensors), steps, tensors[0].shape[-1])
-    there = torch.zeros(len(tensors), steps, dtype=torch.bool)
-    for n, video in enumerate(tensors):
-        padded[n, : len(video)], there[n, : len(video)] = video, True
-    return padded, there
-
-
-def ranked(videos: Sequence[Array], triplets: Array, target: Array) -> Feedback:
-    """Videos [T,F] by their index, triplets int [B,K], as Feedback of rankings: target [B,K], larger is better."""
-    padded, there = padding(videos)
-    which = torch.as_tensor(np.asarray(triplets))
-    mask = there[which]
-    segments = Segments(padded[which], torch.zeros(*mask.shape, 0), mask, torch.full(mask.shape, torch.nan))
-    rows = len(which)
-    return Feedback(
-        segments,
-        torch.as_tensor(np.asarray(target, np.float32)),
-        torch.ones(rows),
-        torch.zeros(rows, dtype=torch.int64),
-        torch.zeros(rows, dtype=torch.bool),
-        "rank",
-    )
-
-
 def negative_square(scale: float = 1e4) -> Callable[[Array], Array]:
     """-scale r^2, which the released manipulation code feeds to PPO in place of r <= 0."""
     return lambda reward: -scale * reward**2
@@ -277,20 +230,3 @@ def sized(first: Array, size: float = 10.0) -> Callable[[Array], Array]:
     if not (np.isfinite(total) and total > 0):
         raise ValueError(f"the first episode's rewards sum to {total}; scale by one that was paid something")
     return lambda reward: reward * (size / total)
-
-
-def _features(features: Array | Tensor, size: int) -> Tensor:
-    x = torch.as_tensor(features).float()
-    if x.ndim != 2 or x.shape[1] != size or not len(x):
-        raise ValueError(f"features {list(x.shape)}, and the head reads [T,{size}] with at least one frame")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"the features of frame {int(torch.nonzero(~torch.isfinite(x))[0, 0])} are not finite")
-    return x
-
-
-def _observed(segments: Segments) -> Tensor:
-    if not isinstance(segments.obs, Tensor):
-        raise ValueError(
-            f"observations are a dict of {sorted(segments.obs)}; give the features of the frames [B,K,T,F]"
-        )
-    return segments.obs
