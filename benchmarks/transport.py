@@ -68,8 +68,8 @@ def main() -> None:
             theirs = seconds(work, args.rounds)
             ratios = np.array(theirs) / np.array(mine)
             print(
-                f"{name:9s} ours {np.median(mine) * 1e3:6.1f} ms   POT {method:12s} {np.median(theirs) * 1e3:7.1f} ms   "
-                f"{np.median(ratios):.1f} times ({ratios.min():.1f} to {ratios.max():.1f})",
+                f"{name:9s} ours {np.median(mine) * 1e3:5.1f} ms  POT {method:12} {np.median(theirs) * 1e3:7.1f} ms   "
+                f"{np.median(ratios):.1f} times ({ratios.min():.1f}-{ratios.max():.1f})",
                 flush=True,
             )
 
