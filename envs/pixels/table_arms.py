@@ -161,7 +161,7 @@ def _kuka() -> Arm:
             rod(_O, (0, 0, 0.02), 0.060, "link"),
             drum((0, 0, -0.04), _Z, 0.05, 0.035, "link"),
         ),
-        stand=-0.07,
+        stand=-0.06,
         flange=0.0,  # the table's last length already ends there
         turn=2 * QUARTER,
         pusher=stem + blade,

@@ -1,1 +1,0 @@
-"""Worlds that are judged by their pictures."""
