@@ -28,7 +28,7 @@ _GRAIN = 96  # pixels across a texture
 _FLOOR, _TABLE, _GOAL = (96, 104, 116), (206, 196, 180), (120, 190, 128)
 _LIKED, _OTHER = (40, 92, 210), (150, 84, 160)
 # Where the cameras look, m; how far they are, m; their elevation, rad; and how much they see, m
-_AT, _FAR, _ELEVATION, _WIDE = (0.50, 0.0, 0.02), 1.5, {"front": 0.84, "top": 1.40}, 0.80
+_AT, _FAR, _ELEVATION, _WIDE = (0.50, 0.0, 0.02), 1.5, {"front": 0.84, "top": 1.40}, 0.86
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def _world(task: Task) -> str:
     for k in range(COMPANY):
         text += (
             f'<body name="company{k}" mocap="true">'
-            f'<geom name="company{k}0" class="look" type="cylinder" size=".030 .02" pos="0 0 .02"/>'
+            f'<geom name="company{k}0" class="look" type="capsule" size=".018" fromto="-.025 0 .018 .025 0 .018"/>'
             f'<geom name="company{k}1" class="look" type="box" size=".028 .020 .025" pos="0 0 .025"/>'
             f'<geom name="company{k}2" class="look" type="sphere" size=".030" pos="0 0 .03"/></body>'
         )

@@ -21,7 +21,7 @@ Task = Literal["group", "clutter", "wipe"]
 TIME_STEP = 0.01  # s
 RADIUS, HEIGHT = 0.033, 0.06  # of an object; a square one has this half side
 TABLE = ((0.20, 0.86), (-0.46, 0.46))  # x and y
-FENCE = ((0.28, 0.80), (-0.40, 0.40))  # no object's centre leaves this
+FENCE = ((0.28, 0.80), (-0.385, 0.385))  # no object's centre leaves this
 GOAL, GOAL_HALF = 0.66, 0.08  # the goal line's x, and how near counts
 CLEARANCE = 0.004  # between what the hand holds and the table
 
@@ -36,7 +36,7 @@ class Area:
     start_y: tuple[float, float]
 
 
-PUSHING = Area((0.36, 0.65), (-0.28, 0.28), (0.36, 0.38), (-0.10, 0.10))
+PUSHING = Area((0.36, 0.65), (-0.27, 0.27), (0.36, 0.38), (-0.10, 0.10))
 STRIP = Area((0.46, 0.56), (-0.28, 0.28), (0.48, 0.54), (-0.24, 0.24))
 AREAS: dict[Task, Area] = {"group": PUSHING, "clutter": PUSHING, "wipe": STRIP}
 LIKED: dict[Task, int] = {"group": 2, "clutter": 2, "wipe": 0}

@@ -33,8 +33,8 @@ def start(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
     hand = np.array([rng.uniform(*area.start_x), rng.uniform(*area.start_y)])
     if task == "wipe":
         return hand, np.zeros((0, 3))
-    middle = np.array([rng.uniform(0.46, 0.52), rng.uniform(-0.08, 0.08)])
-    apart = rng.uniform(0.08, 0.20 if task == "group" else 0.14)
+    middle = np.array([rng.uniform(0.46, 0.52), rng.uniform(-0.06, 0.06)])
+    apart = rng.uniform(0.08, 0.19 if task == "group" else 0.14)
     across = np.array([rng.uniform(-0.15, 0.15), rng.choice([-0.5, 0.5])]) * apart
     placed = [middle + across, middle - across]
     while len(placed) < LIKED[task] + OTHERS[task]:
