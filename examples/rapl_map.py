@@ -1,0 +1,69 @@
+"""The map of docs/rapl.md: rewards of videos side by side over worlds, nuisance, answers and seeds, and plans on them.
+
+    python examples/rapl_map.py                                     # ten seeds: some eight hours of one core
+    python examples/rapl_map.py --seeds 0 1 --worlds covering       # a part; run again, it makes what is missing
+    python examples/rapl_map.py --plans                             # what the rewards make a body do, on true positions
+    python examples/rapl_map.py --tables                            # what is known so far, and the picture
+
+Cells are lines of OUT/cells.jsonl and OUT/plans.jsonl; what is there is not made again, so it may be killed whenever.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from rapport.rapl.map import Setting, cells, fill
+from rapport.rapl.map_report import criteria, picture, plan_table, table
+from rapport.rapl.plans import fill_plans, plans
+
+SETTINGS = (
+    Setting("covering"),
+    Setting("grouping"),
+    Setting("avoiding"),
+    Setting("wipe"),
+    Setting("group"),
+    Setting("covering", "none", "positions"),
+    Setting("grouping", "none", "positions"),
+    Setting("covering", "none"),
+    Setting("covering", "light"),
+    Setting("grouping", "none"),
+    Setting("covering", "heavy", "pixels"),
+    Setting("grouping", "heavy", "pixels"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--worlds", nargs="+", default=None, help="only these")
+    parser.add_argument("--out", type=Path, default=Path("runs/rapl-map"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="videos' features and trunks")
+    parser.add_argument("--plans", action="store_true")
+    parser.add_argument("--tries", type=int, default=6, help="starts planned from, for each seed")
+    parser.add_argument("--tables", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = [s for s in SETTINGS if args.worlds is None or s.world in args.worlds]
+    where, planned = args.out / "cells.jsonl", args.out / "plans.jsonl"
+    if args.plans:
+        fill_plans(planned, args.seeds, args.cache, tries=args.tries, told=lambda line: print(line, flush=True))
+    elif not args.tables:
+        fill(where, chosen, args.seeds, args.cache, told=lambda line: print(line, flush=True))
+    found = cells(where)
+    for setting in chosen:
+        if lines := list(table(found, setting)):
+            print(f"\n{setting.world}, nuisance {setting.nuisance}, eyes {setting.eyes}: bodies never seen\n")
+            print("\n".join(lines))
+    print("\n" + "\n".join(criteria(found, plans(planned))))
+    if done := plans(planned):
+        print("\n" + "\n".join(plan_table(done)))
+    if found:
+        picture(found, args.out / "map.png")
+        print(f"\nthe picture: {args.out / 'map.png'}")
+
+
+if __name__ == "__main__":
+    main()

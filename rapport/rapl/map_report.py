@@ -1,0 +1,135 @@
+"""The map as tables, as criteria with a verdict, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+from scipy.stats import t as student
+
+from rapport.rapl.map import Cell, Setting, setting_of
+from rapport.rapl.plans import JUDGED, Try
+from rapport.rapl.rivals import WITH, WITHOUT
+
+SHOWN = ("RAPL", "RAPL, shuffled ranks", "RAPL as published", "frame net, rankings and demos", "video net, rankings")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over seeds, and half of its 95 % t interval."""
+
+    mean: float
+    half: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.half:.2f}".replace("0.", ".")
+
+
+def figure(values: Sequence[float]) -> Figure:
+    n = len(values)
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
+    return Figure(float(np.mean(values)), half, n)
+
+
+def by_seed(
+    found: Sequence[Cell], setting: Setting, reward: str, answers: int, bodies: str = "unseen"
+) -> dict[int, float]:
+    """One reward's correlation."""
+    return {
+        c.seed: getattr(c, bodies)
+        for c in found
+        if setting_of(c) == setting and c.reward == reward and c.answers == (answers if reward in WITH else 0)
+    }
+
+
+def difference(found: Sequence[Cell], setting: Setting, second: str, answers: int) -> Figure | None:
+    """RAPL less another, paired by seed; None where no seed has both."""
+    a, b = by_seed(found, setting, "RAPL", answers), by_seed(found, setting, second, answers)
+    both = sorted(a.keys() & b.keys())
+    return figure([a[s] - b[s] for s in both]) if both else None
+
+
+def table(found: Sequence[Cell], setting: Setting, bodies: str = "unseen") -> Iterator[str]:
+    """Rows of a Markdown table, rewards down and answers across; nothing where there is nothing."""
+    here = [c for c in found if setting_of(c) == setting]
+    if not here:
+        return
+    counts = sorted({c.answers for c in here})
+    yield f"| reward ({len({c.seed for c in here})} seeds) | " + " | ".join(map(str, counts)) + " |"
+    yield "|" + " --- |" * (len(counts) + 1)
+    for name in (*WITHOUT, *WITH):
+        row = [[getattr(c, bodies) for c in here if c.reward == name and c.answers == n] for n in counts]
+        if any(row):
+            yield f"| {name} | " + " | ".join(str(figure(r)) if r else "" for r in row) + " |"
+
+
+def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:
+    """What was to be shown, as it was set down before this was built, and what came out: mean difference and interval."""
+    rows: list[tuple[str, Setting, str, int, float]] = []
+    for world in ("covering", "wipe", "grouping", "avoiding"):
+        rows += [
+            (world, Setting(world), "RAPL, shuffled ranks", 50, 0.1),
+            (world, Setting(world), "raw transport", 50, 0.1),
+        ]
+    for world in ("covering", "wipe"):
+        rows += [(world, Setting(world), "frame net, rankings and demos", n, 0.2) for n in (10, 20, 50)]
+        rows += [(world, Setting(world), "video net, rankings", n, 0.05) for n in (10, 20, 25)]
+    rows += [(w, Setting(w), "frame net, released recipe", 50, 0.0) for w in ("grouping", "avoiding")]
+    for world, setting, second, n, least in rows:
+        if (seen := difference(found, setting, second, n)) is not None:
+            verdict = "holds" if seen.mean >= least else "fails"
+            sure = "" if seen.mean - seen.half >= least or seen.mean + seen.half < least else ", not surely"
+            claim = f"{world}, {n} answers: RAPL less {second} at least {least:g}"
+            yield f"{claim}: {seen} ({seen.seeds} seeds): {verdict}{sure}"
+    rates = {name: [t.success for t in tried if t.reward == name] for name in JUDGED}
+    if rates["RAPL"]:
+        gap = 100 * (np.mean(rates["RAPL"]) - np.mean(rates["frame net, rankings and demos"]))
+        verdict = "holds" if gap >= 30 else "fails"
+        tries = len(rates["RAPL"])
+        yield f"plans: RAPL less the frame net at least 30 points: {gap:.0f} ({tries} tries each): {verdict}"
+
+
+def plan_table(tried: Sequence[Try]) -> Iterator[str]:
+    yield "| planned by | success | true return | tries |"
+    yield "| --- | --- | --- | --- |"
+    for name in JUDGED:
+        rows = [t for t in tried if t.reward == name]
+        if rows:
+            share, true = np.mean([t.success for t in rows]), np.mean([t.true for t in rows])
+            yield f"| {name} | {share:.0%} | {true:.3f} | {len(rows)} |"
+
+
+def picture(found: Sequence[Cell], path: Path) -> None:
+    """Correlation on unseen bodies against answers, a panel for each setting with answers."""
+    settings = list(dict.fromkeys(setting_of(c) for c in found if c.answers))
+    if not settings:
+        return
+    across = min(4, len(settings))
+    down = -(-len(settings) // across)
+    whole = Picture(figsize=(3.3 * across, 2.9 * down), layout="constrained")
+    axes = np.atleast_1d(whole.subplots(down, across, sharey=True)).ravel()
+    for axis, setting in zip(axes, settings, strict=False):
+        counts = sorted({c.answers for c in found if setting_of(c) == setting and c.answers})
+        for name in SHOWN:
+            each = [figure(list(by_seed(found, setting, name, n).values()) or [np.nan]) for n in counts]
+            axis.errorbar(
+                counts, [f.mean for f in each], [min(f.half, 2.0) for f in each], label=name, capsize=2, linewidth=1.2
+            )
+        raw = list(by_seed(found, setting, "raw transport", 0).values())
+        if raw:
+            axis.axhline(float(np.mean(raw)), color="grey", linewidth=1, linestyle=":", label="raw transport")
+        axis.set_xscale("log")
+        axis.set_xticks(counts, [str(n) for n in counts])
+        axis.minorticks_off()
+        axis.set_ylim(-0.3, 1)
+        axis.set_title(f"{setting.world}, {setting.nuisance}, {setting.eyes}", fontsize=9)
+    for axis in axes[len(settings) :]:
+        axis.remove()
+    axes[0].legend(fontsize=6)
+    whole.supxlabel("rankings of three", fontsize=9)
+    whole.supylabel("correlation with the true return, unseen bodies", fontsize=9)
+    whole.savefig(path, dpi=110)
