@@ -44,7 +44,7 @@ OTHERS: dict[Task, int] = {"group": 0, "clutter": 4, "wipe": 0}
 
 
 def mjcf(task: Task, name: Name, *, assets: str = "", world: str = "") -> str:
-    """MJCF text. The arguments add looks; as long as these have no mass and touch nothing the dynamics stay the same."""
+    """MJCF text. The arguments add looks; as long as these have no mass and touch nothing the dynamics stay."""
     arm = ARMS[name]
     objects = "".join(_object(i, i < LIKED[task]) for i in range(LIKED[task] + OTHERS[task]))
     servos = "".join(f'<velocity joint="joint{i + 1}" kv="500"/>' for i in range(7))
@@ -56,7 +56,7 @@ def mjcf(task: Task, name: Name, *, assets: str = "", world: str = "") -> str:
     <default class="solid"><geom mass="0" friction=".3"/></default>
     <default class="object"><geom mass=".1" friction=".3"/><joint damping="2"/></default>
   </default>
-  <asset>{"".join(f'<material name="{name}" rgba="1 1 1 1"/>' for name in MATERIALS)}{assets}</asset>
+  <asset>{"".join(f'<material name="{part}"/>' for part in MATERIALS)}{assets}</asset>
   <worldbody>{world}{objects}{_arm(arm, task)}</worldbody>
   <actuator>{servos}</actuator>
 </mujoco>"""
