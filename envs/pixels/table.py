@@ -25,9 +25,9 @@ Array = npt.NDArray[Any]
 
 class TableEnv(gymnasium.Env[Array, Array]):
     """Observation float32 [O], see `table_tasks.observe`; action [2] in [-1,1], velocity of the hand away from the
-    robot and to its left, at most 0.4 m/s each. Reward: the true one of the task. An episode has `steps` steps of 0.1 s (by
-    default 45, in wipe 30) and ends as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of
-    this episode in it; raises RenderError where there is no OpenGL. Raises ValueError for what does not fit.
+    robot and to its left, at most 0.4 m/s each. Reward: the true one of the task. An episode has `steps` steps of
+    0.1 s (by default 45, in wipe 30) and ends as terminated, with info["success"]. render(): uint8 [size,size,3], the
+    nuisance of this episode in it; raises RenderError where there is no OpenGL. What does not fit raises ValueError.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012

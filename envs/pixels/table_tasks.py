@@ -39,7 +39,7 @@ def start(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
     across = np.array([rng.uniform(-0.15, 0.15), rng.choice([-0.5, 0.5])]) * apart
     placed = [middle + across, middle - across]
     while len(placed) < LIKED[task] + OTHERS[task]:
-        at = np.array([rng.uniform(0.42, 0.58), rng.uniform(-0.30, 0.30)])
+        at = np.array([rng.uniform(0.45, 0.58), rng.uniform(-0.30, 0.30)])
         beside = abs(at[1] - middle[1]) > apart / 2 + 0.075  # so that there is a way to the goal
         if beside and min(np.linalg.norm(at - other) for other in placed) > 2.6 * RADIUS:
             placed.append(at)

@@ -74,12 +74,27 @@ def test_objects_move_only_when_they_are_pushed_and_stay_on_the_table():
             assert (places[:, axis] > low - 0.01).all() and (places[:, axis] < high + 0.01).all()
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_what_is_pushed_does_not_fly_on(arm):
+    """Two objects squeezed in a bent blade once popped out of it."""
+    env = TableEnv("group", arm)
+    for seed in range(8):
+        obs, _ = env.reset(seed=seed)
+        middle = objects_of("group", obs)[:, 1].mean()
+        for target in path(hand_of(obs), np.array([[0.37, middle], [0.60, middle]]), 25):
+            obs = env.step(follow(hand_of(obs), target))[0]
+        after = objects_of("group", obs)
+        assert (after[:, 0] - hand_of(obs)[0] < 0.14).all()
+        later = objects_of("group", env.step(np.zeros(2))[0])
+        assert np.abs(later - after).max() < 5e-3
+
+
 def test_wiping_is_paid_at_the_end_only():
     env = TableEnv("wipe", "franka", steps=6)
     env.reset(seed=0)
     rewards = [env.step(np.array([0.0, 1.0]))[1] for _ in range(6)]
     assert rewards[:5] == [0.0] * 5 and rewards[5] < 0
-    with pytest.raises(RuntimeError, match="6 steps .* reset"):
+    with pytest.raises(RuntimeError, match=r"6 steps .* reset"):
         env.step(np.zeros(2))
 
 
