@@ -24,10 +24,10 @@ Array = npt.NDArray[Any]
 
 
 class TableEnv(gymnasium.Env[Array, Array]):
-    """Observation float32 [O], see `table_tasks.observe`; action [2] in [-1,1], velocity of the hand away from the robot and
-    to its left, at most 0.4 m/s each. Reward: the true one of the task. An episode has `steps` steps of 0.1 s (by default
-    45, in wipe 30) and ends as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of this
-    episode in it; raises RenderError where there is no OpenGL. Raises ValueError for what does not fit.
+    """Observation float32 [O], see `table_tasks.observe`; action [2] in [-1,1], velocity of the hand away from the
+    robot and to its left, at most 0.4 m/s each. Reward: the true one of the task. An episode has `steps` steps of
+    0.1 s (by default 45, in wipe 30) and ends as terminated, with info["success"]. render(): uint8 [size,size,3], the
+    nuisance of this episode in it; raises RenderError where there is no OpenGL. What does not fit raises ValueError.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012
@@ -42,7 +42,8 @@ class TableEnv(gymnasium.Env[Array, Array]):
         steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        for name, value, known in (("task", task, get_args(Task)), ("arm", arm, tuple(ARMS)), ("camera", camera, CAMERAS)):
+        choices = (("task", task, get_args(Task)), ("arm", arm, tuple(ARMS)), ("camera", camera, CAMERAS))
+        for name, value, known in choices:
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; take one of {', '.join(known)}")
         if render_mode not in (None, "rgb_array"):
@@ -66,7 +67,9 @@ class TableEnv(gymnasium.Env[Array, Array]):
         self._target = np.zeros(2)
         self._look_seed = 0
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         self._look_seed = int(self.np_random.integers(2**31))
         hand, objects = start(self.task, self.np_random)
@@ -107,15 +110,16 @@ class TableEnv(gymnasium.Env[Array, Array]):
         """Says how this episode looks, see `table_draw.Pictures.frames`."""
         return self._look_seed
 
-    def render(self) -> Array | None:  # type: ignore[override]
+    def render(self) -> Array | None:
         if self.render_mode is None:
             return None
         if not len(self._way):
             raise RuntimeError("there is nothing to draw yet; call reset() first")
-        return np.asarray(self.pictures().frames(self.qpos[None], self._look_seed, self.steps + 1, len(self._way) - 1)[0])
+        frames = self.pictures().frames(self.qpos[None], self._look_seed, self.steps + 1, len(self._way) - 1)
+        return np.asarray(frames[0])
 
     def pictures(self) -> Any:
-        """What draws this table (`table_draw.Pictures`); made when it is first asked for, closed with the environment."""
+        """What draws this table (`table_draw.Pictures`); made when first asked for, closed with the environment."""
         if self.renderer is None:
             from envs.pixels.table_draw import Pictures  # loads OpenGL, which training must not need
 

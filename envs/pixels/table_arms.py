@@ -25,9 +25,9 @@ PUSHER_HEIGHT = 0.06
 class Arm:
     """dh: (a, d, alpha) of every joint in Craig's convention: a and alpha lie before the joint's own turn. low, high
     (rad), speed (rad/s) and rest posture (rad) [7]. shapes: MJCF of the base and the seven links, each in its frame.
-    stand: x of the base, from where the hand of either arm reaches the same area. flange: from frame 7 to where the hand is screwed on, along z; turn: the hand's angle there. pusher, wiper: the hand
-    with what it holds, z away from the flange; reach: from the flange to the lower edge of that. colours: link, joint,
-    tool, 0 to 255."""
+    stand: x of the base, from where either arm reaches the same area. flange: from frame 7 to where the hand
+    is screwed on, along z; turn: the hand's angle there. pusher, wiper: the hand with what it holds, z away from the
+    flange; reach: from the flange to the lower edge of that. colours: link, joint, tool, 0 to 255."""
 
     dh: tuple[Point, ...]
     low: Array

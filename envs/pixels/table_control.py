@@ -1,5 +1,5 @@
-"""From a velocity of the hand in the plane to joint velocities: damped least squares at a fixed height, the hand pointing
-down, within the limits of the arm."""
+"""From a velocity of the hand in the plane to joint velocities: damped least squares at a fixed height, the hand
+pointing down, within the limits of the arm."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Hand:
 
 
 def least_squares(twist: Array, jacobian: Array, pull: Array) -> Array:
-    """Joint velocities [7] for a velocity and turn [6] of the hand: damped least squares on the Jacobian [6,7], with the
-    joint velocities ``pull`` in its null space."""
+    """Joint velocities [7] for a velocity and turn [6] of the hand: damped least squares on the Jacobian [6,7], with
+    the joint velocities ``pull`` in its null space."""
     gram = jacobian @ jacobian.T + DAMPING * np.eye(6)
     return np.asarray(pull + jacobian.T @ np.linalg.solve(gram, twist - jacobian @ pull))
 

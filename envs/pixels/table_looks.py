@@ -16,7 +16,7 @@ from PIL import Image
 
 from envs.pixels.nuisance import Nuisance, palette
 from envs.pixels.table_arms import ARMS, Name
-from envs.pixels.table_model import GOAL, GOAL_HALF, MATERIALS, RADIUS, STRIP, TABLE, Task, mjcf
+from envs.pixels.table_model import GOAL, GOAL_HALF, MATERIALS, STRIP, TABLE, Task, mjcf
 
 Array = npt.NDArray[Any]
 Camera = Literal["front", "top"]
@@ -35,7 +35,7 @@ _AT, _FAR, _ELEVATION, _WIDE = (0.50, 0.0, 0.02), 1.5, {"front": 0.84, "top": 1.
 class Look:
     """All that was drawn for one video. colours [8,3] of `table_model.MATERIALS`, 0 to 255; pattern and scale of the
     textures of floor and table [2]; camera: offset right and up (m), roll (rad); light: direction [3] and strength; of
-    D distractors the shape, the start [D,2], the velocity [D,2] per frame (shares of the table) and the colour [D,3]."""
+    D distractors the shape, the start [D,2], velocity [D,2] per frame (shares of the table) and colour [D,3]."""
 
     colours: Array
     pattern: Array
@@ -130,15 +130,12 @@ def _world(task: Task) -> str:
     text += '<geom name="floor" class="look" type="plane" pos=".5 0 -.4" size="3 3 .1" material="floor"/>'
     text += f'<geom name="table" class="look" type="plane" pos="{middle} 0" size="{half} .1" material="table"/>'
     text += f'<geom class="look" type="box" pos="{middle} -.021" size="{half} .02" rgba=".35 .30 .27 1"/>'
-    if task == "wipe":
-        (a, b), (c, d) = STRIP.x, STRIP.y
-        size = f"{(b - a) / 2 + 0.05:.4f} {(d - c) / 2 + 0.07:.4f}"
-        text += f'<geom class="look" type="plane" pos="{(a + b) / 2} {(c + d) / 2} .001" size="{size} .1" material="goal"/>'
+    if task == "wipe":  # the strip, and as far as what wipes it reaches beyond the hand's area
+        (a, b), (c, d) = (STRIP.x[0] - 0.05, STRIP.x[1] + 0.05), (STRIP.y[0] - 0.07, STRIP.y[1] + 0.07)
     else:
-        far = GOAL + GOAL_HALF + RADIUS
-        near = GOAL - GOAL_HALF
-        size = f"{(far - near) / 2:.4f} {(y1 - y0) / 2 - 0.02:.4f}"
-        text += f'<geom class="look" type="plane" pos="{(near + far) / 2:.4f} 0 .001" size="{size} .1" material="goal"/>'
+        (a, b), (c, d) = (GOAL - GOAL_HALF, GOAL + GOAL_HALF), (y0 + 0.02, y1 - 0.02)
+    at, size = f"{(a + b) / 2:.4f} {(c + d) / 2:.4f} .001", f"{(b - a) / 2:.4f} {(d - c) / 2:.4f} .1"
+    text += f'<geom class="look" type="plane" pos="{at}" size="{size}" material="goal"/>'
     for k in range(COMPANY):
         text += (
             f'<body name="company{k}" mocap="true">'

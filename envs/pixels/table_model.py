@@ -44,7 +44,7 @@ OTHERS: dict[Task, int] = {"group": 0, "clutter": 4, "wipe": 0}
 
 
 def mjcf(task: Task, name: Name, *, assets: str = "", world: str = "") -> str:
-    """MJCF text. The arguments add looks; as long as these have no mass and touch nothing the dynamics stay the same."""
+    """MJCF text. The arguments add looks; as long as these have no mass and touch nothing the dynamics stay."""
     arm = ARMS[name]
     objects = "".join(_object(i, i < LIKED[task]) for i in range(LIKED[task] + OTHERS[task]))
     servos = "".join(f'<velocity joint="joint{i + 1}" kv="500"/>' for i in range(7))
@@ -54,9 +54,9 @@ def mjcf(task: Task, name: Name, *, assets: str = "", world: str = "") -> str:
   <default>
     <default class="look"><geom contype="0" conaffinity="0" mass="0"/></default>
     <default class="solid"><geom mass="0" friction=".3"/></default>
-    <default class="object"><geom mass=".1" friction=".3"/><joint damping="2"/></default>
+    <default class="object"><geom mass=".1" friction=".3"/><joint damping="6"/></default>
   </default>
-  <asset>{"".join(f'<material name="{name}" rgba="1 1 1 1"/>' for name in MATERIALS)}{assets}</asset>
+  <asset>{"".join(f'<material name="{part}"/>' for part in MATERIALS)}{assets}</asset>
   <worldbody>{world}{objects}{_arm(arm, task)}</worldbody>
   <actuator>{servos}</actuator>
 </mujoco>"""
@@ -97,7 +97,7 @@ def _object(i: int, liked: bool) -> str:
         f'<body name="object{i}" pos="0 0 {HEIGHT / 2}">'
         f'<joint name="object{i}x" class="object" type="slide" axis="1 0 0" range="{x0} {x1}"/>'
         f'<joint name="object{i}y" class="object" type="slide" axis="0 1 0" range="{y0} {y1}"/>'
-        f'<joint name="object{i}a" class="object" type="hinge" axis="0 0 1" damping=".002"/>'
+        f'<joint name="object{i}a" class="object" type="hinge" axis="0 0 1" damping=".006"/>'
         f'<geom class="object" {shape} material="{"liked" if liked else "other"}"/></body>'
     )
 

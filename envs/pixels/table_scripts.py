@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from envs.pixels.table_arms import Name
 from envs.pixels.table_control import DT, SPEED
 from envs.pixels.table_looks import Camera
 from envs.pixels.table_model import AREAS, GOAL, LIKED, RADIUS, STRIP, Task
-from envs.pixels.table_tasks import MIDDLE, UNIT
+from envs.pixels.table_tasks import MIDDLE, UNIT, features
 
 Array = npt.NDArray[Any]
 
@@ -42,31 +43,42 @@ def films(
     t = env.steps
     frames = np.empty((n, t, size, size, 3), np.uint8)
     act = np.empty((n, t, 2), np.float32)
-    state = np.empty((n, t, *env.observation_space.shape), np.float32)
+    state = np.empty((n, t, features(task)), np.float32)
     reward, success = np.empty((n, t)), np.empty(n, bool)
     try:
         pictures = env.pictures()
         for i in range(n):
-            act[i], state[i], reward[i], success[i], qpos = _episode(env, rng)
-            frames[i] = pictures.frames(qpos, env.look_seed, t + 1, 1)
+            one = rehearse(env, rng)
+            act[i], state[i], reward[i], success[i] = one.act, one.state, one.reward, one.success
+            frames[i] = pictures.frames(one.qpos, env.look_seed, t + 1, 1)
     finally:
         env.close()
     return Films(frames, act, state, reward, success)
 
 
-def _episode(env: TableEnv, rng: np.random.Generator) -> tuple[Array, Array, Array, bool, Array]:
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """An episode without pictures: act [T,2], state [T,O], reward [T], and qpos [T,nq], what pictures are made of."""
+
+    act: Array
+    state: Array
+    reward: Array
+    success: bool
+    qpos: Array
+
+
+def rehearse(env: TableEnv, rng: np.random.Generator) -> Rehearsal:
+    """A whole episode of scripted random behaviour."""
     obs, info = env.reset(seed=int(rng.integers(2**31)))
-    hand, objects = hand_of(obs), objects_of(env.task, obs)
-    way = script(env.task, hand, objects, env.steps, rng)
+    way = script(env.task, hand_of(obs), objects_of(env.task, obs), env.steps, rng)
     acts, states, rewards, poses = [], [], [], []
     for target in way:
-        action = follow(hand_of(obs), target) + _NOISE * rng.normal(size=2)
-        acts.append(np.clip(action, -1, 1))
+        acts.append(np.clip(follow(hand_of(obs), target) + _NOISE * rng.normal(size=2), -1, 1))
         obs, reward, _, _, info = env.step(acts[-1])
         states.append(obs)
         rewards.append(reward)
         poses.append(env.qpos)
-    return np.array(acts), np.array(states), np.array(rewards), info["success"], np.array(poses)
+    return Rehearsal(np.array(acts), np.array(states), np.array(rewards), info["success"], np.array(poses))
 
 
 def hand_of(obs: Array) -> Array:
@@ -84,12 +96,12 @@ def follow(hand: Array, target: Array) -> Array:
     return np.asarray(np.clip((target - hand) / _STEP, -1, 1))
 
 
-def path(hand: Array, points: Array, steps: int, speed: Array | float = 1.0) -> Array:
-    """Places [steps,2] m on the way from the hand [2] through points [W,2] m, at this share of full speed (of each leg, or
-    of all); waits at the end."""
+def path(hand: Array, points: Array, steps: int, speed: float = 1.0) -> Array:
+    """Places [steps,2] m on the way from the hand [2] through points [W,2] m, at this share of full speed; waits at the
+    end."""
     ends = np.concatenate([hand[None], points])
     legs = np.linalg.norm(np.diff(ends, axis=0), axis=1)
-    times = np.concatenate([[0], np.cumsum(legs / (np.maximum(speed, 1e-3) * _STEP))])
+    times = np.concatenate([[0], np.cumsum(legs / (speed * _STEP))])
     at = np.arange(1, steps + 1)
     return np.stack([np.interp(at, times, ends[:, k]) for k in range(2)], 1)
 
@@ -166,7 +178,7 @@ def _wipe(hand: Array, steps: int, rng: np.random.Generator) -> Array:
     """Sweeps of many kinds: over the whole width evenly, over parts, to and fro, or nearly none."""
     low, high = STRIP.y
     x = np.interp(np.arange(steps), np.linspace(0, steps, 5), rng.uniform(*STRIP.x, 5))
-    if rng.random() < 0.35:
+    if rng.random() < 0.45:
         # To the end that is nearer, then across in what time is left; more or less so.
         near, far = (low, high) if hand[1] < 0 else (high, low)
         reach = rng.choice([1.0, rng.uniform(0.3, 1.0)])

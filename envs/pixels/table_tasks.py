@@ -1,8 +1,9 @@
 """What is wanted at a table: where things begin, the true reward of a step, success, and what a policy is told.
 
 The rewards of group and clutter follow the Franka tasks of RAPL (Tian et al., "What matters to you? Towards visual
-representation alignment for robot learning", ICLR 2024). Ours has a tool in place of two fingers, so the hand's distance
-stands for both; objects cannot be lifted and the hand does not leave its area, so the terms for these are left out.
+representation alignment for robot learning", ICLR 2024). Ours has a tool in place of two fingers, so the hand's
+distance from either object stands for that of either finger; objects cannot be lifted and the hand does not leave its
+area, so the terms for these are left out. In clutter an object that is not liked costs what it spoils.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def start(task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
     across = np.array([rng.uniform(-0.15, 0.15), rng.choice([-0.5, 0.5])]) * apart
     placed = [middle + across, middle - across]
     while len(placed) < LIKED[task] + OTHERS[task]:
-        at = np.array([rng.uniform(0.42, 0.58), rng.uniform(-0.30, 0.30)])
+        at = np.array([rng.uniform(0.45, 0.58), rng.uniform(-0.30, 0.30)])
         beside = abs(at[1] - middle[1]) > apart / 2 + 0.075  # so that there is a way to the goal
         if beside and min(np.linalg.norm(at - other) for other in placed) > 2.6 * RADIUS:
             placed.append(at)
@@ -86,8 +87,8 @@ def _intruders(others: Array) -> Array:
 
 
 def observe(task: Task, hand: Array, objects: Array, steps: int) -> Array:
-    """float32 [O] of an episode so far, hand [t+1,2] and objects [K,2] m: place of the hand and of each object, the share
-    of `steps` that is over, and in wipe the share of them spent in each of BINS parts of the width."""
+    """float32 [O] of an episode so far, hand [t+1,2] and objects [K,2] m: place of the hand and of each object, the
+    share of `steps` that is over, and in wipe the share of them spent in each of BINS parts of the width."""
     told = [(hand[-1] - MIDDLE) / UNIT, ((objects - MIDDLE) / UNIT).ravel(), [(len(hand) - 1) / steps]]
     if task == "wipe":
         low, high = STRIP.y
