@@ -44,7 +44,7 @@ class SoftArgmax(nn.Module):
 
 
 def readings(maps: Tensor) -> Tensor:
-    """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each channel's softmax the mean x and y
+    """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each softmax the mean x and y
     and the spread in x and y, in half widths from the middle (right and down), and the log of the mean, over SHARP.
     """
     height, width = maps.shape[-2:]

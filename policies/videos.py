@@ -78,12 +78,10 @@ def _decoded(path: Path) -> Iterator[av.VideoFrame]:
             av.open(raw, "r", options={"format_whitelist": "mp4,webm,avi,gif"}) as file,
         ):
             if not file.streams.video:
-                raise VideoError(f"{path} has sound but no video; take it away")
+                raise VideoError(f"{path} has no pictures; take it away")
             yield from file.decode(video=0)
     except (OSError, av.FFmpegError) as error:
-        raise VideoError(
-            f"{path} cannot be read ({error.strerror or error}); save it again, or take it away"
-        ) from error
+        raise VideoError(f"{path} cannot be read ({error.strerror or error}); {_MEND}") from error
 
 
 def _array(path: Path) -> Frames:
