@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from policies.encoders import Frames, FrozenTrunk, TrunkError, checked, resized
 
 Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
 REACH = 3  # frames between which is told what was done
+GRID = 16  # blocks across the drawing
 SHARP = 5.0
 CHANNELS = (16, 32, 32, 32)
 
@@ -44,7 +46,7 @@ class SoftArgmax(nn.Module):
 
 
 def readings(maps: Tensor) -> Tensor:
-    """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each channel's softmax the mean x and y
+    """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each softmax the mean x and y
     and the spread in x and y, in half widths from the middle (right and down), and the log of the mean, over SHARP.
     """
     height, width = maps.shape[-2:]
@@ -60,11 +62,35 @@ def readings(maps: Tensor) -> Tensor:
     return torch.cat([x, y, wide, high, peak], -1)
 
 
+class Drawing(nn.Module):
+    """From readings [B,5*C] back to a coarse drawing of the frame's edges, [B,1,GRID,GRID]: what cannot be read cannot
+    be drawn. Inverse dynamics alone need only see what acts; this makes channels look for all that has an outline."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = nn.Parameter(torch.full((1, channels, 1), math.log(0.1)))
+        self.draw = nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 3, padding=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x, y, _, _, peak = z.unflatten(-1, (5, -1)).unsqueeze(-1).unbind(1)  # [B,C,1] each
+        line, scale = torch.linspace(-1, 1, GRID), 2 * (2 * self.width).exp()
+        across, down = (torch.exp(-(line - at).square() / scale) for at in (x, y))
+        return self.draw((peak * down)[..., None] * across[..., None, :])
+
+
+def edges(frames: Tensor) -> Tensor:
+    """How much neighbouring pixels differ, in GRID x GRID blocks, standardised: [B,3,H,W] -> [B,1,GRID,GRID]."""
+    across, down = (frames.diff(dim=axis).abs().mean(1, keepdim=True) for axis in (3, 2))
+    found = adaptive_avg_pool2d(pad(across, (1, 0, 0, 0)) + pad(down, (0, 0, 1, 0)), GRID)
+    spread, middle = torch.std_mean(found, (2, 3), keepdim=True)
+    return (found - middle) / (spread + 1e-3)
+
+
 def pretrain(
     frames: Frames | Sequence[Frames],
-    act: Array | Sequence[Array],
+    act: Array | Sequence[Array] | None = None,
     *,
-    steps: int = 2000,
+    steps: int = 1500,
     seed: int = 0,
     batch: int = 32,
     rate: float = 3e-3,
@@ -73,29 +99,35 @@ def pretrain(
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
-    act[t] led to frame t, so act[0] is not used. Videos of one frame tell nothing and are
-    left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos that do not fit.
+    act[t] led to frame t, so act[0] is not used. Without actions it learns from drawing alone. Videos of one frame tell
+    nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos
+    that do not fit, ValueError for impossible numbers.
     """
+    if min(steps, batch) < 1 or not rate > 0 or not channels or min(channels) < 1:
+        raise ValueError(f"steps {steps}, batch {batch}, rate {rate}, channels {channels}; give more than 0 of each")
     films, starts, lengths = _films(frames)
-    done = _done(act, lengths)
-    net = _drawn(channels, seed)
-    size = 5 * channels[-1]
-    head = _head(2 * size, done.shape[-1], seed)
-    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=rate)
+    total = None if act is None else _done(act, lengths).cumsum(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net, drawing = SoftArgmax(channels), Drawing(channels[-1])
+        head = None if total is None else _head(10 * channels[-1], total.shape[-1])
+    learned = [part for module in (net, drawing, head) if module is not None for part in module.parameters()]
+    optimiser = torch.optim.AdamW(learned, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     rng = np.random.default_rng(seed)
-    total = done.cumsum(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the sums, and so the weights, do not depend on the machine's number of cores
     try:
         for step in range(steps):
             first, gap = _pairs(starts, lengths, batch, rng)
-            one, two = (
-                _disturbed(films[at], changes) for changes in [_changes(batch, rng)] for at in (first, first + gap)
-            )
-            z, later = net(torch.cat([one, two])).chunk(2)
-            wanted = total[first + gap] - total[first]
-            loss = (head(torch.cat([z, later - z], -1)) - wanted).square().mean()
+            changes = _changes(batch, rng)
+            seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
+            z = net(seen)
+            loss = (drawing(z) - edges(seen)).square().mean()
+            if total is not None and head is not None:
+                one, two = z.chunk(2)
+                told = head(torch.cat([one, two - one], -1))
+                loss = loss + (told - (total[first + gap] - total[first])).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -104,8 +136,7 @@ def pretrain(
                 progress(step + 1, loss.item())
     finally:
         torch.set_num_threads(threads)
-    settings = {"kind": "soft-argmax", "channels": list(channels)}
-    return FrozenTrunk(net, size, SIDE, settings)
+    return FrozenTrunk(net, 5 * channels[-1], SIDE, {"kind": "soft-argmax", "channels": list(channels)})
 
 
 def _films(frames: Frames | Sequence[Frames]) -> tuple[Tensor, Array, Array]:
@@ -159,13 +190,5 @@ def _disturbed(frames: Tensor, changes: tuple[Tensor, Tensor, Tensor]) -> Tensor
     return mixed * gain + offset
 
 
-def _drawn(channels: tuple[int, ...], seed: int) -> SoftArgmax:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return SoftArgmax(channels)
-
-
-def _head(inputs: int, outputs: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
-        return nn.Sequential(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
+def _head(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))

@@ -52,12 +52,7 @@ def read_video(path: Path, frames: int = 20, size: int = 64) -> Frames:
     if not count:
         raise VideoError(f"{path} has no frame; {_MEND}")
     wanted = _spread(count, frames)
-    reformatter = VideoReformatter()
-    kept = {
-        i: _fitted(reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1).to_ndarray(), size)
-        for i, frame in enumerate(_decoded(path))
-        if i in wanted
-    }
+    kept = {i: _fitted(_rgb(frame), size) for i, frame in enumerate(_decoded(path)) if i in wanted}
     return np.stack([kept[i] for i in wanted])
 
 
@@ -78,12 +73,15 @@ def _decoded(path: Path) -> Iterator[av.VideoFrame]:
             av.open(raw, "r", options={"format_whitelist": "mp4,webm,avi,gif"}) as file,
         ):
             if not file.streams.video:
-                raise VideoError(f"{path} has sound but no video; take it away")
+                raise VideoError(f"{path} has no pictures; take it away")
             yield from file.decode(video=0)
     except (OSError, av.FFmpegError) as error:
-        raise VideoError(
-            f"{path} cannot be read ({error.strerror or error}); save it again, or take it away"
-        ) from error
+        raise VideoError(f"{path} cannot be read ({error.strerror or error}); {_MEND}") from error
+
+
+def _rgb(frame: av.VideoFrame) -> Frames:
+    found = VideoReformatter().reformat(frame, format="rgb24", interpolation=_EXACT, threads=1).to_ndarray()
+    return found.astype(np.uint8, copy=False)
 
 
 def _array(path: Path) -> Frames:

@@ -24,8 +24,8 @@ Array = npt.NDArray[Any]
 
 class SweepEnv(gymnasium.Env[Array, Array]):
     """Observation float32 [O], see `sweep_tasks.observe`; action [2] in [-1,1], velocity to the right and up, and a
-    third number for the gripper, which closes it. Reward: the true one of the task. An episode has `steps` decisions and
-    ends as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of this episode in it.
+    third number for the gripper, which closes it. Reward: the true one of the task. An episode has `steps` decisions
+    and ends as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of this episode in it.
 
     `reset(options={"state": [B,6]})` begins from a state of the physics (`sweep_physics.placed`).
     """

@@ -37,7 +37,7 @@ GRIP_SPEED = (PRONG_REACH[1] - PRONG_REACH[0]) / (2 * SUBSTEPS * DT)  # from ope
 
 _MASS, _DRIVE, _GRIP = 1.0, 12.0, 2.0  # kg, N, N
 _OBJECT_MASS, _FLOOR = 0.3, 1.5  # kg, N: an object let go stops within 2 cm
-_FRICTION = 0.5
+_FRICTION, _GRIPPY = 0.5, 3.0  # prongs hold an object against the floor's friction
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _add_body(space: pymunk.Space, setup: Setup, state: Array, action: Array) ->
     vx, vy = (SPEED * float(a) for a in action[:2])
     own = pymunk.ShapeFilter(group=1)
     bar = _driven(space, tuple(state[0, :2].tolist()), _MASS, (vx, vy), _DRIVE)
-    parts, halves = [bar], [setup.half]
+    parts, halves, frictions = [bar], [setup.half], [_FRICTION]
     if setup.parts == 3:
         rate = GRIP_SPEED * float(action[2])
         for side, row in ((-1, state[1]), (1, state[2])):
@@ -129,9 +129,10 @@ def _add_body(space: pymunk.Space, setup: Setup, state: Array, action: Array) ->
             space.add(pymunk.GrooveJoint(bar, prong, ends[0], ends[1], (0, 0)))
             parts.append(prong)
             halves.append(PRONG_HALF)
-    for part, half in zip(parts, halves, strict=True):
+            frictions.append(_GRIPPY)
+    for part, half, friction in zip(parts, halves, frictions, strict=True):
         box = pymunk.Poly.create_box(part, (2 * half[0], 2 * half[1]))
-        box.friction, box.filter = _FRICTION, own
+        box.friction, box.filter = friction, own
         space.add(box)
     return parts
 
