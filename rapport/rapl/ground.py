@@ -20,7 +20,7 @@ from policies.encoders import cached_trunk, resized
 from policies.soft_argmax import pretrain
 
 Eyes = Literal["trunk", "positions", "pixels"]
-TRUNK_STEPS = 2000
+TRUNK_STEPS = 1500
 RAW_SIDE = 8  # pixels of the features that nothing has looked at
 
 

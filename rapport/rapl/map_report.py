@@ -68,7 +68,7 @@ def table(found: Sequence[Cell], setting: Setting, bodies: str = "unseen") -> It
 
 
 def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:
-    """What was to be shown, as it was set down before this was built, and what came out: mean difference and interval."""
+    """What was to be shown, as it was set down before this was built, and what came out, with intervals."""
     rows: list[tuple[str, Setting, str, int, float]] = []
     for world in ("covering", "wipe", "grouping", "avoiding"):
         rows += [
