@@ -2,8 +2,8 @@
 
 .venv/bin/python benchmarks/video_rewards.py
 
-Seconds are CPU time of one thread. Features are those of a trunk as `rapport train --reward rapl` makes it, of the sweeping
-world under heavy nuisance; how well the rewards rank is another matter (docs/rapl.md).
+Seconds are CPU time of one thread. Videos are of the sweeping world under heavy nuisance, features those of a trunk as
+`rapport train --reward rapl` makes it; how well the rewards rank is another matter (docs/rapl.md).
 """
 
 from __future__ import annotations
