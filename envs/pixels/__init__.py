@@ -1,0 +1,1 @@
+"""Worlds that are judged by their pictures."""
