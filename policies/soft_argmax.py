@@ -1,0 +1,165 @@
+"""A trunk that nobody has to download: where things are, learned without labels from the videos at hand.
+
+Few convolutions, then a spatial soft-argmax (Finn et al. 2016, arXiv 1509.06113), which also says how far a channel's
+evidence spreads and how strong it is. Pre-trained by inverse dynamics: from two frames a few steps apart, tell what was
+done between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from policies.encoders import Frames, FrozenTrunk, TrunkError, checked, resized
+
+Array = npt.NDArray[Any]
+SIDE = 64  # pixels that it looks at
+REACH = 3  # frames between which is told what was done
+SHARP = 5.0
+CHANNELS = (16, 32, 32, 32)
+
+
+class SoftArgmax(nn.Module):
+    """float [B,3,H,W] in [0,1] -> [B,5*channels]: mean x, mean y, spread x, spread y, and peak of each channel."""
+
+    def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, (a, b) in enumerate(zip((3, *channels), channels, strict=False)):
+            layers += [nn.Conv2d(a, b, 5 if i == 0 else 3, 2 if i < 2 else 1, 2 if i == 0 else 1), nn.ReLU()]
+        self.look = nn.Sequential(*layers[:-1])
+        # From flat maps, whose means are all the middle of the picture, nothing would be learned for a long time.
+        self.sharp = nn.Parameter(torch.full((1, channels[-1], 1, 1), SHARP))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        # Of the picture only its contrasts: brighter or paler is the same.
+        middle, spread = frames.mean((1, 2, 3), keepdim=True), frames.std((1, 2, 3), keepdim=True)
+        maps = self.look((frames - middle) / spread.clamp_min(1e-3)) * self.sharp
+        height, width = maps.shape[-2:]
+        flat = maps.flatten(2)
+        share = flat.softmax(-1).unflatten(-1, (height, width))
+        across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)
+        columns, rows = share.sum(-2), share.sum(-1)  # [B,C,W], [B,C,H]
+        x, y = columns @ across, rows @ down
+        # The floor keeps the root's slope finite where all of a channel's evidence is in one place.
+        wide = (columns @ across.square() - x.square()).clamp_min(1e-6).sqrt()
+        high = (rows @ down.square() - y.square()).clamp_min(1e-6).sqrt()
+        peak = (flat.logsumexp(-1) - math.log(height * width)) / SHARP
+        return torch.cat([x, y, wide, high, peak], -1)
+
+
+def pretrain(
+    frames: Frames | Sequence[Frames],
+    act: Array | Sequence[Array],
+    *,
+    steps: int = 2000,
+    seed: int = 0,
+    batch: int = 32,
+    rate: float = 3e-3,
+    channels: tuple[int, ...] = CHANNELS,
+    progress: Callable[[int, float], None] | None = None,
+) -> FrozenTrunk:
+    """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
+
+    act[t] is what was done between frames t and t+1 (the last is not used). Videos of one frame tell nothing and are
+    left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos that do not fit.
+    """
+    films, starts, lengths = _films(frames)
+    done = _done(act, lengths)
+    net = _drawn(channels, seed)
+    size = 5 * channels[-1]
+    head = _head(2 * size, done.shape[-1], seed)
+    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
+    rng = np.random.default_rng(seed)
+    total = torch.cat([torch.zeros(1, done.shape[-1]), done.cumsum(0)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the sums, and so the weights, do not depend on the machine's number of cores
+    try:
+        for step in range(steps):
+            first, gap = _pairs(starts, lengths, batch, rng)
+            one, two = (
+                _disturbed(films[at], changes) for changes in [_changes(batch, rng)] for at in (first, first + gap)
+            )
+            z, later = net(torch.cat([one, two])).chunk(2)
+            wanted = total[first + gap] - total[first]
+            loss = (head(torch.cat([z, later - z], -1)) - wanted).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if progress is not None:
+                progress(step + 1, loss.item())
+    finally:
+        torch.set_num_threads(threads)
+    settings = {"kind": "soft-argmax", "channels": list(channels)}
+    return FrozenTrunk(net, size, SIDE, settings)
+
+
+def _films(frames: Frames | Sequence[Frames]) -> tuple[Tensor, Array, Array]:
+    """All frames one after another, uint8 [M,3,SIDE,SIDE]; where each video starts, and how long it is."""
+    for i, video in enumerate(frames):
+        if checked(video).ndim != 4:
+            raise TrunkError(f"video {i} is {list(video.shape)}; give frames [T,H,W,3]")
+    lengths = np.array([len(video) for video in frames])
+    if not (lengths > 1).any():
+        raise TrunkError(f"{len(lengths)} videos, none of more than one frame; give videos in which something moves")
+    films = torch.cat([resized(video, SIDE) for video in frames if len(video)])
+    return films, np.cumsum(lengths) - lengths, lengths
+
+
+def _done(act: Array | Sequence[Array], lengths: Array) -> Tensor:
+    """What was done at each frame, [M,A], in units of its deviation."""
+    if len(act) != len(lengths):
+        raise TrunkError(f"{len(lengths)} videos and the actions of {len(act)}; give as many")
+    for i, (some, length) in enumerate(zip(act, lengths, strict=True)):
+        if np.ndim(some) != 2 or len(some) != length or np.shape(some)[1] != np.shape(act[0])[1]:
+            raise TrunkError(
+                f"the actions of video {i} are {list(np.shape(some))}, its frames {length}; give [T,A], one A for all"
+            )
+    every = np.concatenate([np.asarray(some, np.float32) for some in act])
+    if not np.isfinite(every).all() or not every.shape[1]:
+        raise TrunkError(f"actions {list(every.shape)} hold NaN, infinity or nothing at all; give finite numbers [T,A]")
+    return torch.from_numpy((every - every.mean(0)) / np.maximum(every.std(0), 1e-6))
+
+
+def _pairs(starts: Array, lengths: Array, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Frames of which a later one of the same video is known, and by how many frames it is later, [batch] each."""
+    usable = np.flatnonzero(lengths > 1)
+    video = rng.choice(usable, batch)
+    gap = rng.integers(1, np.minimum(REACH, lengths[video] - 1) + 1)
+    first = starts[video] + rng.integers(0, lengths[video] - gap)
+    return torch.from_numpy(first), torch.from_numpy(gap)
+
+
+def _changes(batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """What may change without meaning: gain and offset [batch,1,1,1], and an order of the colours [batch,3]."""
+    gain = torch.from_numpy(rng.uniform(0.7, 1.3, (batch, 1, 1, 1)).astype(np.float32))
+    offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (batch, 1, 1, 1)).astype(np.float32))
+    order = torch.from_numpy(rng.permuted(np.tile(np.arange(3), (batch, 1)), axis=1))
+    return gain, offset, order
+
+
+def _disturbed(frames: Tensor, changes: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """uint8 [B,3,H,W] -> float in about [0,1]."""
+    gain, offset, order = changes
+    mixed = frames.gather(1, order[:, :, None, None].expand_as(frames)).float() / 255
+    return mixed * gain + offset
+
+
+def _drawn(channels: tuple[int, ...], seed: int) -> SoftArgmax:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SoftArgmax(channels)
+
+
+def _head(inputs: int, outputs: int, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        return nn.Sequential(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))

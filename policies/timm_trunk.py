@@ -1,0 +1,149 @@
+"""Trunks trained on photographs, from timm: a name and a file of weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from policies.encoders import FrozenTrunk, TrunkError
+
+_kept: list[Any] = []  # a torch library is undone when nobody holds it any more
+
+
+def timm_trunk(
+    name: str = "resnet18",
+    weights: Path | None = None,
+    *,
+    pretrained: bool = True,
+    side: int = 112,
+    seed: int = 0,
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> FrozenTrunk:
+    """timm's model of this name without its classifier, frozen: pooled features of frames of side x side pixels.
+
+    weights: a safetensors file with timm's names of layers, read from disk; without one, those of timm's hub are
+    downloaded. `pretrained=False` is a random trunk drawn by the seed, a baseline and nothing else. Frames in [0,1] are
+    standardised by mean and std per colour; the default leaves them, as in the published RAPL (arXiv 2310.07932), while
+    timm trained most models with those in the model's `pretrained_cfg`. Raises TrunkError for an unknown name, a file
+    that is not of this model, and where no weights can be had.
+    """
+    timm = _timm()
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0]}*")[:5]) or "resnet18, vit_small_patch16_224"
+        raise TrunkError(
+            f"timm {timm.__version__} has no model {name!r}; it has {near} and more, see timm.list_models()"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = timm.create_model(name, num_classes=0)
+    if weights is not None or pretrained:
+        _fill(net, name, _downloaded(name) if weights is None else Path(weights))
+    settings = {"kind": "timm", "name": name, "side": side, "mean": list(mean), "std": list(std)}
+    return FrozenTrunk(_fitting(Standardised(net, mean, std), name, side), int(net.num_features), side, settings)
+
+
+class Standardised(nn.Module):
+    """A network behind the standardisation of colours that it was trained with."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float32).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """float [B,3,H,W] in [0,1] -> [B,size]."""
+        return self.net((frames - self.mean) / self.std)
+
+
+def built(settings: Mapping[str, Any]) -> nn.Module:
+    """The network of these settings, its weights yet to be filled in."""
+    return Standardised(_timm().create_model(settings["name"], num_classes=0), settings["mean"], settings["std"])
+
+
+def _fill(net: nn.Module, name: str, path: Path) -> None:
+    """What the file has beyond this network, a classifier say, is left there."""
+    mend = f"give a safetensors file of timm's {name}, or take the self-trained trunk"
+    try:
+        found = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise TrunkError(f"weights {path} cannot be read ({error}); {mend}") from error
+    own = net.state_dict()
+    lost = [key for key in own if key not in found and not key.endswith("num_batches_tracked")]
+    odd = [key for key in own if key in found and found[key].shape != own[key].shape]
+    if lost or odd:
+        wrong = f"lack {lost[0]} and {len(lost) - 1} more" if lost else f"have {odd[0]} as {list(found[odd[0]].shape)}"
+        raise TrunkError(f"weights {path} {wrong}, so they are not of {name}; {mend}")
+    net.load_state_dict({key: found[key] for key in own if key in found}, strict=False)
+
+
+def _downloaded(name: str) -> Path:
+    """The hub's own file, in the cache of huggingface_hub. Not by timm, which falls back to a pickle."""
+    from huggingface_hub import hf_hub_download
+
+    mend = "give them as a safetensors file (--weights FILE), or take the self-trained trunk, which needs none"
+    where = _timm().get_pretrained_cfg(name)
+    if where is None or not where.hf_hub_id:
+        raise TrunkError(f"timm knows no weights for {name}; {mend}")
+    try:
+        return Path(hf_hub_download(where.hf_hub_id, where.hf_hub_filename or "model.safetensors"))
+    except Exception as error:  # of the network, the hub or its cache: too many kinds to name
+        said = str(error).splitlines()[0]
+        raise TrunkError(
+            f"the weights of {name} cannot be downloaded ({type(error).__name__}: {said}); {mend}"
+        ) from error
+
+
+def _fitting(net: nn.Module, name: str, side: int) -> nn.Module:
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise TrunkError(
+            f"{name} does not take {side} x {side} pixels ({error}); give the side that it was made for"
+        ) from error
+    return net
+
+
+def _timm() -> Any:
+    """timm, imported when it is first needed: it takes a second or two."""
+    ensure_torchvision()
+    import timm
+
+    return timm
+
+
+def ensure_torchvision() -> bool:
+    """Make torchvision importable beside PyTorch's CPU build; True where that needed anything.
+
+    The package index offers torchvision's CUDA build alone. Its compiled operators do not load beside a CPU torch,
+    which it bears, but for two whose shapes it describes unasked: these are declared here, without code. So
+    `torchvision.ops.nms` still fails when called, and nothing here calls it.
+    """
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "operator torchvision::nms does not exist" not in str(error):
+            raise
+    else:
+        return False
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _kept.append(library)
+    import torchvision  # noqa: F401
+
+    return True
