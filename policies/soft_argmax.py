@@ -40,18 +40,24 @@ class SoftArgmax(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         # Of the picture only its contrasts: brighter or paler is the same.
         middle, spread = frames.mean((1, 2, 3), keepdim=True), frames.std((1, 2, 3), keepdim=True)
-        maps = self.look((frames - middle) / spread.clamp_min(1e-3)) * self.sharp
-        height, width = maps.shape[-2:]
-        flat = maps.flatten(2)
-        share = flat.softmax(-1).unflatten(-1, (height, width))
-        across, down = torch.linspace(-1, 1, width), torch.linspace(-1, 1, height)
-        columns, rows = share.sum(-2), share.sum(-1)  # [B,C,W], [B,C,H]
-        x, y = columns @ across, rows @ down
+        return readings(self.look((frames - middle) / spread.clamp_min(1e-3)) * self.sharp)
+
+
+def readings(maps: Tensor) -> Tensor:
+    """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each channel's softmax the mean x and y
+    and the spread in x and y, in half widths from the middle (right and down), and the log of the mean, over SHARP.
+    """
+    height, width = maps.shape[-2:]
+    flat = maps.flatten(2)
+    share = flat.softmax(-1).unflatten(-1, (height, width))
+    found: list[Tensor] = []
+    for line, sums in ((torch.linspace(-1, 1, width), share.sum(-2)), (torch.linspace(-1, 1, height), share.sum(-1))):
+        middle = sums @ line
         # The floor keeps the root's slope finite where all of a channel's evidence is in one place.
-        wide = (columns @ across.square() - x.square()).clamp_min(1e-6).sqrt()
-        high = (rows @ down.square() - y.square()).clamp_min(1e-6).sqrt()
-        peak = (flat.logsumexp(-1) - math.log(height * width)) / SHARP
-        return torch.cat([x, y, wide, high, peak], -1)
+        found += [middle, (sums @ line.square() - middle.square()).clamp_min(1e-6).sqrt()]
+    x, wide, y, high = found
+    peak = (flat.logsumexp(-1) - math.log(height * width)) / SHARP
+    return torch.cat([x, y, wide, high, peak], -1)
 
 
 def pretrain(
@@ -67,7 +73,7 @@ def pretrain(
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
-    act[t] is what was done between frames t and t+1 (the last is not used). Videos of one frame tell nothing and are
+    act[t] led to frame t, so act[0] is not used. Videos of one frame tell nothing and are
     left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos that do not fit.
     """
     films, starts, lengths = _films(frames)
@@ -78,7 +84,7 @@ def pretrain(
     optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     rng = np.random.default_rng(seed)
-    total = torch.cat([torch.zeros(1, done.shape[-1]), done.cumsum(0)])
+    total = done.cumsum(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the sums, and so the weights, do not depend on the machine's number of cores
     try:
