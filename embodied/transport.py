@@ -1,12 +1,13 @@
 """Entropic optimal transport between sequences of vectors: which frame of one answers to which of the other.
 
 For a cost C [...,T,S] and uniform marginals, P* = argmin <P,C> - eps H(P) with P 1 = 1/T, P' 1 = 1/S (Cuturi 2013,
-arXiv 1306.0895), found by Sinkhorn's sweeps on logarithms, so that no eps overflows. Masks say which rows and columns
-there are; marginals are uniform over those.
+arXiv 1306.0895), found by Sinkhorn's sweeps, on logarithms where eps is so small that numbers would overflow. Masks say
+which rows and columns there are; marginals are uniform over those.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ Cost = Literal["cosine", "euclidean"]
 Gradient = Literal["unrolled", "implicit"]
 
 LOOK = 10  # sweeps between two looks at the marginals
+SAFE = 0.9  # of the largest exponent
 
 
 def pair_cost(x: Tensor, y: Tensor, kind: Cost = "cosine") -> Tensor:
@@ -113,18 +115,49 @@ def _marginal(cost: Tensor, mask: Tensor | None, other: int) -> Tensor:
 
 
 def _sweep(cost: Tensor, a: Tensor, b: Tensor, eps: float, sweeps: int, tolerance: float) -> Tensor:
-    log_a, log_b, kernel = a.log(), b.log(), -cost / eps
-    u, v = torch.zeros_like(a), torch.where(b > 0, 0.0, -torch.inf)
+    """By products with exp(-C/eps) where nothing can overflow, which is much faster, else by logarithms."""
+    kernel = -(cost - cost.detach().amin((-2, -1), keepdim=True)) / eps
+    # u and v stay within e^(2 range), where range is that of the exponents.
+    if 2 * float(-kernel.detach().min()) < SAFE * math.log(torch.finfo(cost.dtype).max):
+        return _scaled(kernel.exp(), a, b, sweeps, tolerance)
+    return _logarithms(kernel, a, b, sweeps, tolerance)
+
+
+def _scaled(kernel: Tensor, a: Tensor, b: Tensor, sweeps: int, tolerance: float) -> Tensor:
+    def rows(v: Tensor) -> Tensor:
+        return a / (kernel @ v[..., None]).squeeze(-1)
+
+    v = (b > 0).to(kernel.dtype)
     for sweep in range(sweeps):
-        u = log_a - torch.logsumexp(kernel + v[..., None, :], -1)
-        if tolerance and sweep and sweep % LOOK == 0:
-            with torch.no_grad():  # the rows are exact now
-                column = torch.logsumexp(kernel + u[..., :, None] + v[..., None, :], -2).exp()
-                if (column - b).abs().sum(-1).max() <= tolerance:
-                    break
-        v = log_b - torch.logsumexp(kernel + u[..., :, None], -2)
-    u = log_a - torch.logsumexp(kernel + v[..., None, :], -1)
-    return (kernel + u[..., :, None] + v[..., None, :]).exp()
+        u = rows(v)
+        sums = (kernel.mT @ u[..., None]).squeeze(-1)
+        if _settled(tolerance, sweep, v * sums, b):
+            break
+        v = b / sums
+    return kernel * rows(v)[..., :, None] * v[..., None, :]
+
+
+def _logarithms(kernel: Tensor, a: Tensor, b: Tensor, sweeps: int, tolerance: float) -> Tensor:
+    log_a, log_b = a.log(), b.log()
+
+    def rows(v: Tensor) -> Tensor:
+        return log_a - torch.logsumexp(kernel + v[..., None, :], -1)
+
+    v = torch.where(b > 0, 0.0, -torch.inf).to(kernel.dtype)
+    for sweep in range(sweeps):
+        u = rows(v)
+        sums = torch.logsumexp(kernel + u[..., :, None], -2)
+        if _settled(tolerance, sweep, (v + sums).exp(), b):
+            break
+        v = log_b - sums
+    return (kernel + rows(v)[..., :, None] + v[..., None, :]).exp()
+
+
+def _settled(tolerance: float, sweep: int, columns: Tensor, b: Tensor) -> bool:
+    """Whether the columns sum to what they should, while the rows do exactly."""
+    if not tolerance or not sweep or sweep % LOOK:
+        return False
+    return float((columns.detach() - b).abs().sum(-1).max()) <= tolerance
 
 
 class _Implicit(torch.autograd.Function):
