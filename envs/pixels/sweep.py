@@ -25,9 +25,9 @@ Array = npt.NDArray[Any]
 
 
 class SweepEnv(gymnasium.Env[Array, Array]):
-    """Observation float32 [O], see `sweep_tasks.observe`; action [2] in [-1,1], velocity to the right and up, and a third
-    number for the gripper, which closes it. Reward: the true one of the task. An episode has `steps` decisions and ends
-    as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of this episode in it.
+    """Observation float32 [O], see `sweep_tasks.observe`; action [2] in [-1,1], velocity to the right and up, and a
+    third number for the gripper, which closes it. Reward: the true one of the task. An episode has `steps` decisions and
+    ends as terminated, with info["success"]. render(): uint8 [size,size,3], the nuisance of this episode in it.
 
     `reset(options={"state": [B,6]})` begins from a state of the physics (`sweep_physics.placed`).
     """
@@ -60,7 +60,9 @@ class SweepEnv(gymnasium.Env[Array, Array]):
         self._states: list[Array] = []  # of this episode, the start first
         self._look_seed = 0
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         self._look_seed = int(self.np_random.integers(2**31))
         state = start(self.task, self.setup, self.starts, self.np_random)
@@ -88,7 +90,7 @@ class SweepEnv(gymnasium.Env[Array, Array]):
                 reward = -float(uneven(whole[:, 0, X]))
         return self._observe(), reward, over, False, {"success": done}
 
-    def render(self) -> Array | None:  # type: ignore[override]
+    def render(self) -> Array | None:
         if self.render_mode is None:
             return None
         if not self._states:

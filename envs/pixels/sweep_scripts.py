@@ -53,18 +53,19 @@ def films(
     shape: Shape = "round",
     scripts: Sequence[str] | None = None,
 ) -> Films:
-    """n videos of `steps` frames, each by a script drawn from those of the task (names in SCRIPTS; all by default), with
-    a look drawn from the nuisance. Raises ValueError for n < 1 and for an unknown script."""
+    """n videos of `steps` frames, each by a script drawn from those of the task (names in SCRIPTS; all by default),
+    with a look drawn from the nuisance. Raises ValueError for n < 1 and for an unknown script."""
     if n < 1:
         raise ValueError(f"n is {n}; ask for at least 1 video")
-    known = SCRIPTS[task] if task in SCRIPTS else {}
+    known = SCRIPTS.get(task, {})
     setup, kinds, nuisance = setup_of(task, body, shape), list(scripts or known), nuisance_of(nuisance)
     if unknown := [kind for kind in kinds if kind not in known]:
         raise ValueError(f"script is {unknown[0]!r}; for {task} there are {', '.join(known)}")
     states = np.zeros((n, steps + 1, setup.parts + setup.objects, 6))
     act = np.zeros((n, steps, setup.actions), np.float32)
     frames = np.zeros((n, steps, size, size, 3), np.uint8)
-    for i, own in enumerate(rng.spawn(n)):
+    for i, seed in enumerate(rng.integers(2**63, size=n)):
+        own = np.random.default_rng(seed)
         states[i, 0] = start(task, setup, starts, own)
         script = known[kinds[own.integers(len(kinds))]](setup, states[i, 0], steps, own)
         act[i], states[i, 1:] = played(setup, states[i, 0], script, steps)
@@ -239,7 +240,11 @@ def around(setup: Setup, state: Array, steps: int, rng: np.random.Generator) -> 
 def wander(setup: Setup, state: Array, steps: int, rng: np.random.Generator) -> Act:
     """From one place to another, for no reason."""
     places = rng.uniform([-0.7, -0.8], [0.7, 0.6], (steps, 2)).tolist()
-    return _clumsy(setup, [lambda s, place=place: tuple(place) for place in places], steps, rng)
+    return _clumsy(setup, [_at(x, y) for x, y in places], steps, rng)
+
+
+def _at(x: float, y: float) -> Aim:
+    return lambda state: (x, y)
 
 
 def sweeping(setup: Setup, state: Array, steps: int, rng: np.random.Generator) -> Act:

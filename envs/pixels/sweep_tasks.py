@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from envs.pixels.sweep_physics import ANGLE, ARENA, HALF_LENGTH, PRONG_REACH, RADIUS, Body, Setup, Shape, X, Y, placed
+from envs.pixels.sweep_physics import ANGLE, PRONG_REACH, RADIUS, Body, Setup, Shape, X, Y, placed
 
 Array = npt.NDArray[Any]
 Task = Literal["avoiding", "grouping", "covering"]
@@ -95,11 +95,11 @@ def success(task: Task, setup: Setup, states: Array) -> Array:
     """Bool [...] for whole episodes [...,T,B,6]. Avoiding: in the band at the end and never in the square; grouping:
     both in the band at the end, touching; covering: time spent evenly over the width."""
     if task == "covering":
-        return uneven(states[..., 0, X]) < EVEN
+        return np.asarray(uneven(states[..., 0, X]) < EVEN)
     there = (height_left(setup, states[..., -1, :, :]) <= 0).all(-1)
     if task == "grouping":
-        return there & (gap(setup, states[..., -1, :, :]) <= TOUCHING)
-    return there & (overlap(setup, states) <= GRAZED).all(-1)
+        return np.asarray(there & (gap(setup, states[..., -1, :, :]) <= TOUCHING))
+    return np.asarray(there & (overlap(setup, states) <= GRAZED).all(-1))
 
 
 def features(task: Task, setup: Setup) -> int:
@@ -127,5 +127,3 @@ def observe(task: Task, setup: Setup, states: Array, begun: Array, steps: int) -
         spent = (strip[..., None] == np.arange(BINS)) & (begun > 0)[:, None]  # the start itself is not a step
         told.append(np.cumsum(spent, -2) / steps)
     return np.concatenate(told, -1).astype(np.float32)
-
-
