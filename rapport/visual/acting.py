@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from embodied import checkpoint
+from embodied import atomic, checkpoint
 from embodied.records import Array
 from envs.state import check
+from human_ui.clips import encode
 from policies.film_reward import FilmReward
 from policies.filmed import Filmed, FilmError, Timed
-from rapport.run import read_json, write_json
 from policies.sb3 import NotFinite
+from rapport.run import read_json, write_json
 from rapport.train.learner import EVALUATION, Learner
 from rapport.train.methods import METHODS
 from rapport.train.pictures import find_opengl
 from rapport.train.settings import Settings as TrainSettings
 from rapport.train.spaces import SpaceError, World, world
+from rapport.visual.asking import shown
 from rapport.visual.settings import Settings
 
 TRIED = 3  # episodes, to see how long they are
+CLIPS, FPS = 3, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +188,19 @@ def looked_at(
         raise NotFinite(f"the own return of {settings.env} is {own} while the policy was looked at; mend it")
     mean = lambda x: float(x.mean()) if np.isfinite(x).all() else None  # noqa: E731
     return {"return": mean(own), "returns": own.tolist(), "success": mean(success), "worth": mean(worth)}
+
+
+def keep_clips(policy: Callable[[Array], Array], where: Place, folder: Path) -> None:
+    """What the policy does in the first of those episodes, to be looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    env = where.filmed(None)
+    for i in range(CLIPS):
+        obs, over = env.reset(seed=EVALUATION + i)[0], False
+        while not over:
+            obs, _, terminated, truncated, _ = env.step(policy(np.asarray(obs)[None])[0])
+            over = bool(terminated or truncated)
+        atomic.write(folder / f"policy-{i}.mp4", encode(shown(np.stack(env.film)), fps=FPS))
+    env.close()
 
 
 def at_random(where: Place, settings: Settings) -> Callable[[Array], Array]:

@@ -1,4 +1,4 @@
-"""The videos that are asked about: an environment's, filmed here, or a folder of the user's. Each is kept as one file."""
+"""The videos that are asked about: an environment's, filmed here, or a folder of the user's. Each is one file."""
 
 from __future__ import annotations
 

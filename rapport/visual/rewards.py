@@ -1,4 +1,4 @@
-"""From features of videos, rankings and demonstrations to a reward, and how far it agrees with rankings it never saw."""
+"""From features of videos, rankings and demonstrations to a reward, and how far it agrees with others."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from rapport.visual.pool import Video
 from rapport.visual.settings import Settings
 
 FOLDS = 5
+GRID, DIRECTIONS = 8, 8
 
 
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
-    """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file that `FrozenTrunk.save` wrote."""
+    """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file of a trunk."""
     if settings.trunk == "soft-argmax":
         key = {"steps": settings.pretraining, "seed": settings.seed}
         return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
@@ -40,15 +41,31 @@ def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrun
 
 def _pretrained(settings: Settings, pool: Sequence[Video]) -> FrozenTrunk:
     frames = [video.frames for video in pool]
-    known = all(video.act.shape[1] for video in pool)
-    # There the action of a step is what comes after its picture.
-    act = [np.concatenate([video.act[1:], np.zeros_like(video.act[:1])]) for video in pool] if known else None
+    act = [video.act for video in pool] if all(video.act.shape[1] for video in pool) else _changes(frames)
     return pretrain(frames, act, steps=settings.pretraining, seed=settings.seed)
 
 
-def fit(
-    kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int
-) -> Model:
+def _changes(frames: Sequence[Array]) -> list[Array]:
+    """[T,A] for videos of which nobody knows what was done: what changed since the picture before, coarsely, along the
+    few directions in which most changes."""
+    small = [_thumbnail(video) for video in frames]
+    moved = [np.diff(grey, axis=0, prepend=grey[:1]) for grey in small]
+    every = np.concatenate(moved)
+    _, sizes, directions = np.linalg.svd(every - every.mean(0), full_matrices=False)
+    if not sizes[0] > 1e-6:
+        raise ValueError(f"nothing moves in any of {len(frames)} videos; give others, or another trunk")
+    return [np.asarray(change @ directions[:DIRECTIONS].T, np.float32) for change in moved]
+
+
+def _thumbnail(video: Array) -> Array:
+    """Grey in [0,1] by the mean of GRID x GRID blocks, [T,GRID*GRID]."""
+    rows, columns = (np.linspace(0, side, GRID + 1).astype(int)[:-1] for side in video.shape[1:3])
+    grey = video.mean(-1) / 255
+    sums = np.add.reduceat(np.add.reduceat(grey, rows, 1), columns, 2)
+    return np.asarray(sums.reshape(len(video), -1) * GRID**2 / np.prod(video.shape[1:3]))
+
+
+def fit(kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int) -> Model:
     """kind: rapl, raw, frames or video. pool, demos: features [T,F] each; the latter are used by all kinds."""
     rng = np.random.default_rng([seed, 3])
     frames = np.concatenate(pool)
@@ -94,7 +111,7 @@ def agreement(
             model, held = fit(kind, pool, demos, rest, seed), part[out]
             assert isinstance(held.segments.obs, torch.Tensor)
             worth = model.worth(held.segments.obs, held.segments.mask)
-            first, second = torch.triu_indices(*[held.target.shape[1]] * 2, 1)
+            first, second = torch.triu_indices(held.target.shape[1], held.target.shape[1], 1)
             wanted = torch.sign(held.target[:, first] - held.target[:, second])
             given = torch.sign(worth[:, first] - worth[:, second])
             right = torch.where(given == 0, 0.5, (given == wanted).double())

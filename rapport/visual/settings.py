@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from policies.filmed import Pay
 
 Kind = Literal["rapl", "raw", "frames", "video", "true"]
 Teacher = Literal["oracle", "mistake", "noisy"]
 Algorithm = Literal["ppo", "sac"]
+TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
 FEWEST = 6  # answers from which demonstrations and a reward can both be had
 
 

@@ -1,4 +1,4 @@
-"""One run about videos in one folder: film, ask, learn the reward, act on it. Each part is there whole or made again."""
+"""One run about videos in one folder: film, ask, learn the reward, act on it. A part is whole, or made again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embodied.records import Array
 from human_ui import study
 from human_ui.site import TERMS
 from policies import film_reward
-from policies.encoders import FrozenTrunk, embed
+from policies.encoders import embed
 from policies.film_reward import FilmReward
 from rapport.console import Clock, say
 from rapport.data_folder import doubts
@@ -39,11 +39,11 @@ from rapport.visual.questions import (
 )
 from rapport.visual.settings import Settings
 
-REWARD, POOL, FEATURES = "reward", "pool", "features"
+REWARD, POOL, FEATURES, CLIPS = "reward", "pool", "features", "clips"
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Show:
     """What one is told while it works. doing: what takes more than a moment. progress: environment steps. told: a row
     for every session. says: sentences. looks(open, people): how it stands with the people who are asked."""
 
@@ -55,7 +55,7 @@ class Found:
 
 
 def learn_from_videos(
-    settings: Settings, folder: Path | str, *, ask: Asking | None = None, show: Found = Found()
+    settings: Settings, folder: Path | str, *, ask: Asking | None = None, show: Show = Show()
 ) -> dict[str, Any]:
     """Runs what `folder` has not finished of the run, and returns its result. Torch is set to one thread.
 
@@ -98,10 +98,7 @@ def reward_folder(run: Path) -> Path:
 
 def _check(settings: Settings, ask: Asking | None) -> None:
     if settings.asks and settings.videos and ask is None:
-        raise ValueError(
-            f"Nobody knows which videos of {settings.videos} are good: give --ask STUDY, whose people rank them. A "
-            "simulated person needs an environment whose return it knows."
-        )
+        raise ValueError(f"Nobody knows which videos of {settings.videos} are good: give a study, whose people say.")
     if ask and not settings.asks:
         raise ValueError("This run asks nobody: leave --ask out.")
     if settings.videos and settings.videos == settings.demos:
@@ -114,7 +111,7 @@ def _learned(
     where: acting.Place | None,
     ask: Asking | None,
     config: Mapping[str, Any],
-    show: Found,
+    show: Show,
 ) -> tuple[FilmReward, dict[str, Any]]:
     """The reward, made or found in the folder, and what is to be said of it."""
     kept = folder / "learned.json"
@@ -151,7 +148,7 @@ def _learned(
     return found, told
 
 
-def videos_of(settings: Settings, folder: Path, where: acting.Place | None, show: Found) -> list[Video]:
+def videos_of(settings: Settings, folder: Path, where: acting.Place | None, show: Show) -> list[Video]:
     """What is asked about. A folder of the user's is read once and kept, so that the run does not depend on it."""
     if not settings.videos:
         assert where is not None
@@ -180,7 +177,7 @@ def _source(
     asked: Mapping[str, Any],
     config: Mapping[str, Any],
     videos: Sequence[Video],
-    show: Found,
+    show: Show,
 ) -> Iterator[Source]:
     known = {video.name: video for video in videos}
     if ask is None:
@@ -246,12 +243,14 @@ def _asked(
 
 
 def _acted(
-    settings: Settings, folder: Path, where: acting.Place, reward: FilmReward | None, show: Found
+    settings: Settings, folder: Path, where: acting.Place, reward: FilmReward | None, show: Show
 ) -> dict[str, Any]:
     show.doing("training")
     began = time.perf_counter()
     agent, rows, paid = acting.act(where, settings, reward, folder, progress=show.progress, told=show.told)
     seconds = time.perf_counter() - began
+    if reward is not None:
+        acting.keep_clips(agent.act, where, folder / CLIPS)
     chance = acting.looked_at(acting.at_random(where, settings), where, settings, None)
     warnings = list(where.plain.checked.warnings)
     if not paid.checked.exact:
