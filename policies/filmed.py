@@ -85,7 +85,7 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
         trunk: Trunk | None = None,
         worth: Worth | None = None,
         *,
-        pay: Pay = "drop",
+        pay: Pay = "sum",
         transform: Callable[[Array], Array] = lambda reward: reward,
     ) -> None:
         super().__init__(env)

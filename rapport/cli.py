@@ -137,8 +137,8 @@ class Train:
     """Pay what another run learned from videos, of this body or another; nobody is asked."""
     trunk: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "soft-argmax"
     """What sees. soft-argmax: learned here. Or timm's resnet18 and others, NAME or NAME=WEIGHTS, or a saved trunk."""
-    pay: Literal["sum", "drop"] = "drop"
-    """When a video is paid. sum: when it ends. drop: what each picture adds, in sum the same."""
+    pay: Literal["sum", "drop"] = "sum"
+    """When a video is paid. sum: when it ends. drop: what each picture adds, in sum the same, but learned worse."""
     frames: int = 20
     """About how many pictures are taken of an episode."""
     pool: int = 300
@@ -163,7 +163,21 @@ class Compare:
     envs: tuple[str, ...]
     """Environments, as `rapport train --env` takes them."""
     methods: tuple[
-        Literal["ensemble", "pebble", "surf", "rune", "transformer", "pebble-regret", "cpl", "true"], ...
+        Literal[
+            "ensemble",
+            "pebble",
+            "surf",
+            "rune",
+            "transformer",
+            "pebble-regret",
+            "cpl",
+            "rapl",
+            "raw",
+            "frames",
+            "video",
+            "true",
+        ],
+        ...,
     ] = (
         "ensemble",
         "pebble",
@@ -171,7 +185,8 @@ class Compare:
         "rune",
         "true",
     )
-    """What is compared. With true among them, scores are shares of what training on the true reward reaches."""
+    """What is compared: rewards of clips, or of whole videos (rapl, raw, frames, video). With true among them, scores
+    are shares of what training on the true reward reaches."""
     budgets: tuple[int, ...] = (100,)
     """Numbers of answers."""
     seeds: int = 5

@@ -36,7 +36,7 @@ class Settings:
     reward: Kind = "rapl"
     reward_from: str = ""
     trunk: str = "soft-argmax"
-    pay: Pay = "drop"
+    pay: Pay = "sum"
     frames: int = 20
     pool: int = 300
     answers: int = 50
