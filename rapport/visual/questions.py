@@ -48,12 +48,16 @@ def triplets(videos: int, n: int, rng: np.random.Generator) -> Array:
         )
     found: list[tuple[int, ...]] = []
     seen: set[frozenset[int]] = set()
+    shown, before = np.zeros(videos, int), -1
     while len(found) < n:
-        order = rng.permutation(videos)[: videos // TOGETHER * TOGETHER]
+        # Those first that were shown least; where that found nothing new, anyhow.
+        order = np.lexsort((rng.random(videos), shown if len(found) > before else np.zeros(videos)))
+        order, before = order[: videos // TOGETHER * TOGETHER], len(found)
         for three in order.reshape(-1, TOGETHER).tolist():
             if frozenset(three) not in seen and len(found) < n:
                 seen.add(frozenset(three))
                 found.append(tuple(three))
+                shown[three] += 1
     return np.array(found)
 
 
