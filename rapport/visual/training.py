@@ -120,13 +120,16 @@ def _learned(
     show.doing("filming")
     videos = videos_of(settings, folder, where, show)
     demos = of_folder(Path(settings.demos), settings.frames) if settings.demos else []
+    last = 0 if demos else finals(settings.answers)
+    rng = np.random.default_rng([settings.seed, 5])
+    groups = triplets(len(videos), settings.answers - last, rng)  # first, since it may be impossible
     show.doing("learning to see")
     eyes = rewards.trunk(settings, videos, folder)
     seen = embed(eyes, [video.frames for video in videos], folder / FEATURES)
     asked = config.get("asked", {})
     show.doing("asking")
     with _source(settings, folder, ask, asked, config, videos, show) as source:
-        best, said, told = _asked(settings, source, videos, seen, bool(demos))
+        best, said, told = _asked(settings, source, videos, seen, groups, last)
         by_name = dict(zip((v.name for v in videos), seen, strict=True))
         shown = embed(eyes, [d.frames for d in demos], folder / FEATURES) or [by_name[name] for name in best]
         names = [d.name for d in demos] or best
@@ -193,18 +196,14 @@ def _source(
 
 
 def _asked(
-    settings: Settings, source: Source, videos: Sequence[Video], seen: Sequence[Array], have_demos: bool
+    settings: Settings, source: Source, videos: Sequence[Video], seen: Sequence[Array], groups: Array, last: int
 ) -> tuple[list[str], tuple[Feedback, ...], dict[str, Any]]:
-    """The names of the best videos, the rankings to learn from, and the account of what was asked."""
-    rng = np.random.default_rng([settings.seed, 5])
-    last = 0 if have_demos else finals(settings.answers)
+    """The names of the best videos, the rankings to learn from, and the account of what was asked. groups int [n,3]:
+    which videos are asked about first; last: how many questions follow, about those that won."""
     episodes = [episode(source.run, v.name, f, v.own) for v, f in zip(videos, seen, strict=True)]
     source.store.episodes.save(episodes)
     known = {one.id: one for one in episodes}
-    first = [
-        question(source.run, 0, n, [episodes[i] for i in three])
-        for n, three in enumerate(triplets(len(videos), settings.answers - last, rng))
-    ]
+    first = [question(source.run, 0, n, [episodes[i] for i in three]) for n, three in enumerate(groups)]
     said, queries = source.ask(0, first), first
     best: list[str] = []
     if last:

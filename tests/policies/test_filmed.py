@@ -101,7 +101,7 @@ def test_pictures_are_made_smaller_by_whole_blocks():
     frame = np.repeat(frame.astype(np.uint8), 100, 0)
     found = smaller(frame)
     assert found.shape == (100, 125, 3) and max(found.shape) <= LARGEST
-    expected = frame[:100 * 4].astype(float).reshape(100, 4, 125, 4, 3).mean((1, 3))
+    expected = frame[: 100 * 4].astype(float).reshape(100, 4, 125, 4, 3).mean((1, 3))
     assert np.abs(found - expected).max() <= 0.5
     assert smaller(frame[:20, :20]).shape == (20, 20, 3)
 

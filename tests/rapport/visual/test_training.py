@@ -31,7 +31,12 @@ def same(folder):
     result = {k: v for k, v in read_json(folder / "result.json").items() if "seconds" not in k}
     weights = [p.read_bytes() for p in sorted((folder / "reward").glob("*"))]
     last = sorted((folder / "checkpoints").iterdir())[-1]
-    return result, weights, [p.read_bytes() for p in sorted(last.rglob("*.safetensors"))], read_json(folder / "rounds.json")
+    return (
+        result,
+        weights,
+        [p.read_bytes() for p in sorted(last.rglob("*.safetensors"))],
+        read_json(folder / "rounds.json"),
+    )
 
 
 def test_a_run_learns_a_reward_and_a_policy_and_reports(settings, tmp_path):
