@@ -72,7 +72,8 @@ class Filmed(gymnasium.Wrapper[Any, Any, Any, Any]):
     trunk, worth: what makes features of a picture, and what a video of them is worth; without them the environment
     pays its own, and is only filmed. pay: "sum", the whole worth when the episode ends; "drop", what each picture adds
     to it, the first from 0, which has the same sum, but teaches an agent to make beginnings that look best. The shares
-    of a transport plan among steps are not offered: they are known at the end alone, and say little. transform: of what is paid, [1] -> [1].
+    of a transport plan among steps are not offered: they are known at the end alone, and say little. transform: of
+    what is paid, [1] -> [1].
 
     `film`, `features`: of the present episode, until the next begins. They are its state, so that a run goes on in the
     middle of an episode. Raises FilmError for an environment that draws no pictures, or pictures of several sizes.
