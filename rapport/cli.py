@@ -56,10 +56,11 @@ class Demo:
 
 @dataclass(frozen=True)
 class Train:
-    """Learn a reward and a policy from answers about short clips: in any Gymnasium environment, or off-line."""
+    """Learn a reward and a policy from answers about clips or videos: in any Gymnasium environment, or off-line."""
 
     env: Annotated[str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="")] = None
-    """An id that Gymnasium knows (Reacher-v5, FetchReach-v4, ...), or module:Class or file.py:Class of your own."""
+    """An id that Gymnasium knows (Reacher-v5, FetchReach-v4, ...), or module:Class or file.py:Class of your own, and
+    perhaps arguments: module:Class,task=covering,size=96."""
     data: Folder = None
     """Instead of an environment: a folder of episodes and answers (`rapport data import`), learned from off-line."""
     method: Literal["ensemble", "pebble", "surf", "rune", "transformer", "true"] = "pebble"
@@ -123,6 +124,25 @@ class Train:
     """auto: sac for actions that are numbers, ppo for choices."""
     rate: float = 0.0
     """The agent's learning rate; 0: the algorithm's own."""
+    reward: Annotated[
+        Literal["rapl", "raw", "frames", "video", "true"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """A reward of whole videos. rapl: transport to demonstrations in what rankings aligned. raw: not aligned. frames,
+    video: networks on the same answers. true: the environment's own, for the same agent."""
+    videos: Folder = None
+    """A folder of videos that people rank; alone, or instead of films of --env."""
+    demos: Folder = None
+    """A folder of demonstrations; by default the best of what was ranked."""
+    reward_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Pay what another run learned from videos, of this body or another; nobody is asked."""
+    trunk: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "soft-argmax"
+    """What sees. soft-argmax: learned here. Or timm's resnet18 and others, NAME or NAME=WEIGHTS, or a saved trunk."""
+    pay: Literal["sum", "drop"] = "sum"
+    """When a video is paid. sum: when it ends. drop: what each picture adds, in sum the same, but learned worse."""
+    frames: int = 20
+    """About how many pictures are taken of an episode."""
+    pool: int = 300
+    """How many episodes are filmed to be asked about."""
     bounds: tuple[float, float] = (-1.0, 1.0)
     """With --data: what the environment's actions lie between."""
     out: Folder = None
@@ -143,7 +163,21 @@ class Compare:
     envs: tuple[str, ...]
     """Environments, as `rapport train --env` takes them."""
     methods: tuple[
-        Literal["ensemble", "pebble", "surf", "rune", "transformer", "pebble-regret", "cpl", "true"], ...
+        Literal[
+            "ensemble",
+            "pebble",
+            "surf",
+            "rune",
+            "transformer",
+            "pebble-regret",
+            "cpl",
+            "rapl",
+            "raw",
+            "frames",
+            "video",
+            "true",
+        ],
+        ...,
     ] = (
         "ensemble",
         "pebble",
@@ -151,7 +185,8 @@ class Compare:
         "rune",
         "true",
     )
-    """What is compared. With true among them, scores are shares of what training on the true reward reaches."""
+    """What is compared: rewards of clips, or of whole videos (rapl, raw, frames, video). With true among them, scores
+    are shares of what training on the true reward reaches."""
     budgets: tuple[int, ...] = (100,)
     """Numbers of answers."""
     seeds: int = 5

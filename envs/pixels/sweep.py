@@ -14,9 +14,11 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from envs.pixels.films import Films
 from envs.pixels.nuisance import Level, Nuisance, nuisance_of
 from envs.pixels.sweep_draw import SIZES, look_of, pictures
 from envs.pixels.sweep_physics import Body, Shape, X, advance
+from envs.pixels.sweep_scripts import films
 from envs.pixels.sweep_tasks import Starts, Task, features, observe, setup_of, start, step_reward, success, uneven
 
 Array = npt.NDArray[Any]
@@ -95,6 +97,20 @@ class SweepEnv(gymnasium.Env[Array, Array]):
             raise RuntimeError("there is nothing to draw yet; call reset() first")
         look = look_of(self.nuisance, self.steps + 1, np.random.default_rng(self._look_seed))
         return pictures(self.task, self.setup, self._states[-1][None], look, self.size, len(self._states) - 1)[0]
+
+    def films(self, n: int, rng: np.random.Generator) -> Films:
+        """n videos of scripted behaviour in this world, of this body and nuisance."""
+        return films(
+            self.task,
+            self.setup.body,
+            n,
+            rng,
+            nuisance=self.nuisance,
+            size=self.size,
+            steps=self.steps,
+            starts=self.starts,
+            shape=self.setup.shape,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state; `load_state_dict` goes on from it bit for bit, pictures too."""

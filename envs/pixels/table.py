@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from envs.pixels.films import Films
 from envs.pixels.nuisance import Level, Nuisance, nuisance_of
 from envs.pixels.table_arms import ARMS, Name
 from envs.pixels.table_control import DT, TICK, TICKS, Hand, guarded
@@ -99,6 +100,21 @@ class TableEnv(gymnasium.Env[Array, Array]):
             if self.task == "wipe":
                 reward = -float(uneven(self._way[1:, 1]))
         return self._observe(), reward, over, False, {"success": done}
+
+    def films(self, n: int, rng: np.random.Generator) -> Films:
+        """n videos of scripted behaviour at this table, of this arm and nuisance. Raises RenderError without OpenGL."""
+        from envs.pixels.table_scripts import films  # which needs this file
+
+        return films(
+            self.task,
+            self.arm,
+            n,
+            rng,
+            nuisance=self.nuisance,
+            camera=self.camera,
+            size=self.size,
+            steps=self.steps,
+        )
 
     @property
     def qpos(self) -> Array:

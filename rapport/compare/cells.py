@@ -22,7 +22,8 @@ RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. `trial`: it was made to tune, and counts for nothing else."""
+    """One run. `trial`: it was made to tune, and counts for nothing else. `filmed`: its agent is that of rewards from
+    videos, also on the true reward."""
 
     env: str
     method: str
@@ -36,16 +37,20 @@ class Cell:
     copies: int = 1
     horizon: int = 0
     trial: bool = False
+    filmed: bool = False
 
     @property
     def name(self) -> str:
         env = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.env)
         kind = "trial" if self.trial else "run"
-        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:8]  # of all settings: no run is taken for another
+        # Of all settings: no run is taken for another. Those that are not filmed have the names that they always had.
+        digest = hashlib.sha256(repr(self).replace(", filmed=False", "").encode()).hexdigest()[:8]
         return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-{digest}"
 
     def arguments(self) -> list[str]:
         """Of `rapport train`."""
+        if self.filmed:
+            return self._filmed()
         asked = {"answers": self.answers} if self.method != "true" else {}
         told = {
             "env": self.env,
@@ -58,6 +63,15 @@ class Cell:
         named = {**told, "teacher": self.teacher, "rate": self.rate, **more, **asked}
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
+    def _filmed(self) -> list[str]:
+        asked = {"answers": self.answers, "teacher": self.teacher} if self.method != "true" else {}
+        more = {"sessions": self.sessions, "copies": self.copies, "horizon": self.horizon, "rate": self.rate}
+        named = {"env": self.env, "reward": self.method, "seed": self.seed, "steps": self.steps, **more, **asked}
+        return [part for name, value in named.items() for part in (f"--{name}", str(value))]
+
+
+FILMED = ("rapl", "raw", "frames", "video")
+"""Rewards from videos, which see whole episodes and have an agent of their own."""
 
 _FLAGS = {"pebble-regret": {"method": "pebble", "preference": "regret"}, "cpl": {"preference": "cpl"}}
 

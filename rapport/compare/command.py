@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from rapport.compare.cells import DEVELOPMENT, RATES, Cell, chosen_rates, run_cells
+from rapport.compare.cells import DEVELOPMENT, FILMED, RATES, Cell, chosen_rates, run_cells
 from rapport.compare.statistics import Interval, iqm_interval, paired_difference, scaled
 from rapport.console import say
 from rapport.train.learner import at_random
@@ -51,7 +51,15 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
     if options.trials not in (0, *range(2, len(RATES) + 1)):
         raise ValueError(f"{options.trials} trials: give 0 (nothing is tuned), or 2 to {len(RATES)} to choose between.")
     given = options.steps, options.clip, options.teacher, 0.0, options.sessions, options.copies, options.horizon
-    base = Cell("", "", 0, 0, *given)
+    filmed = [method for method in options.methods if method in FILMED]
+    if filmed and (other := [m for m in options.methods if m not in (*FILMED, "true")]):
+        raise ValueError(
+            f"{', '.join(filmed)} are rewards of whole videos, paid to PPO, and {', '.join(other)} of clips, paid to "
+            "another agent: compare them apart."
+        )
+    if filmed and options.clip != 50:
+        raise ValueError(f"--clip is {options.clip}, and {', '.join(filmed)} see whole videos: leave it out.")
+    base = Cell("", "", 0, 0, *given, filmed=bool(filmed))
     cells, trials = [], []
     for env in dict.fromkeys(options.envs):
         for method in dict.fromkeys(options.methods):

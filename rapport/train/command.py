@@ -22,6 +22,7 @@ from rapport.train.methods import METHODS, by_regret, contrast
 from rapport.train.people import Asking
 from rapport.train.settings import Settings
 from rapport.train.training import train
+from rapport.visual import command as visual
 
 if TYPE_CHECKING:
     from rapport.cli import Train
@@ -98,6 +99,8 @@ def default_folder(settings: Settings, asking: Asking | None = None) -> Path:
 
 
 def command(options: Train) -> int:
+    if visual.about_videos(options):
+        return visual.command(options)
     if (options.env is None) == (options.data is None):
         given = "both" if options.env else "none"
         raise ValueError(f"--env names an environment and --data a folder, and {given} of them is given: give one.")

@@ -23,7 +23,7 @@ def drawing(world: World) -> Iterator[gymnasium.Env[Any, Any] | None]:
     if world.frames:
         yield None
         return
-    _find_opengl(world)
+    find_opengl(world)
     try:
         env = world.drawn()
     except Exception as error:  # of any kind: it is somebody else's code
@@ -141,7 +141,7 @@ def _coloured(obs: Array) -> Array:
     return np.repeat(obs, 3, -1) if obs.shape[-1] == 1 else obs[..., :3]
 
 
-def _find_opengl(world: World) -> None:
+def find_opengl(world: World) -> None:
     """MuJoCo draws off-screen only where it is told by what, and a wrong guess ends the process."""
     if "MUJOCO_GL" in os.environ or not _of_mujoco(world):
         return

@@ -13,7 +13,7 @@ from rapport.drawing import themed
 from rapport.html import THEME, escape, facts, figure, grid, note, page, section, svg, table
 from rapport.run import RunError, read_json
 
-_BUDGET = {
+BUDGET = {
     "asked": "questions asked",
     "answered": "answered",
     "ties": "of these, ties",
@@ -35,9 +35,9 @@ def write_report(folder: Path) -> Path:
         section("How it went", *_curves(rows)),
     ]
     if result["budget"]["asked"]:
-        spent = [(_BUDGET[k], str(result["budget"][k])) for k in _BUDGET]
+        spent = [(BUDGET[k], str(result["budget"][k])) for k in BUDGET]
         parts.append(section("Where the questions went", facts(spent)))
-    parts += [section("Round by round", _rounds(rows)), section("Settings and versions", _settings(config, result))]
+    parts += [section("Round by round", _rounds(rows)), section("Settings and versions", settings_told(config, result))]
     target = folder / "report.html"
     try:
         atomic.write(target, page(f"Rapport: {folder.name}", parts).encode())
@@ -100,7 +100,7 @@ def _rounds(rows: list[dict[str, Any]]) -> str:
     return table(["round", "steps", "answers", "true return", *names], body, numbers=range(4 + len(names)))
 
 
-def _settings(config: dict[str, Any], result: dict[str, Any]) -> str:
+def settings_told(config: dict[str, Any], result: dict[str, Any]) -> str:
     told = [(escape(k), escape(v if isinstance(v, str) else json.dumps(v))) for k, v in config.items()]
     return facts(
         [

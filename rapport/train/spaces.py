@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -85,7 +86,9 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
     Dicts, choices and arrays of numbers become one vector; frames [H,W,3] of bytes stay. Raises SpaceError, and
     UnfitEnvironment (`envs.state.check`).
     """
-    build = _builder(name, kwargs)
+    named, told = with_arguments(name)
+    kwargs = {**told, **kwargs}
+    build = _builder(named, kwargs)
 
     def fitted(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         if horizon:
@@ -96,7 +99,7 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
         return fitted(build())
 
     def drawn() -> gymnasium.Env[Any, Any]:
-        return fitted(_builder(name, {**kwargs, "render_mode": "rgb_array"})())
+        return fitted(_builder(named, {**kwargs, "render_mode": "rgb_array"})())
 
     try:
         env = build()
@@ -117,6 +120,21 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
     env.close()
     assert isinstance(seen, spaces.Box)
     return World(name, make, drawn, check(make, seed=seed), min(limits, default=None), seen, acts)
+
+
+def with_arguments(name: str) -> tuple[str, dict[str, Any]]:
+    """`module:Class,task=covering,size=96` as a name and arguments: literals of Python as such, else text."""
+    plain, *parts = name.split(",")
+    told = {}
+    for part in parts:
+        key, is_, value = part.partition("=")
+        if not is_ or not key.isidentifier():
+            raise SpaceError(f"{name}: {part!r} is no argument; give name=value, separated by commas")
+        try:
+            told[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            told[key] = value
+    return plain, told
 
 
 def _fits(space: spaces.Space[Any]) -> bool:

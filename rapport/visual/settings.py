@@ -1,0 +1,90 @@
+"""Everything that the result of a run about videos depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from policies.filmed import Pay
+
+Kind = Literal["rapl", "raw", "frames", "video", "true"]
+Teacher = Literal["oracle", "mistake", "noisy"]
+Algorithm = Literal["ppo", "sac"]
+TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
+FEWEST = 6  # answers from which demonstrations and a reward can both be had
+
+
+@dataclass(frozen=True)
+class Settings:
+    """env: as `rapport.train` has it; "": there are videos alone, and no policy is learned. videos: a folder of them,
+    which are asked about instead of films of the environment. demos: a folder of demonstrations; "": the best of what
+    was ranked.
+
+    reward: rapl, transport in an aligned representation; raw, the same in one that nobody aligned; frames and video,
+    networks that learn from the same answers; true, the environment's own, which asks nobody. reward_from: a run whose
+    reward is paid, learned before; nobody is asked. trunk: soft-argmax, learned here; resnet18 and other names of timm,
+    or a file of weights. pay, frames: see `policies.filmed`; an episode gives about so many pictures. pool: episodes
+    that are filmed to be asked about. steps, copies, sessions, rate: of the agent; it is looked at, over `episodes`
+    episodes, after each session. pretraining: steps in which soft-argmax learns.
+    """
+
+    env: str = ""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    videos: str = ""
+    demos: str = ""
+    reward: Kind = "rapl"
+    reward_from: str = ""
+    trunk: str = "soft-argmax"
+    pay: Pay = "sum"
+    frames: int = 20
+    pool: int = 300
+    answers: int = 50
+    teacher: Teacher = "oracle"
+    steps: int = 20_000
+    seed: int = 0
+    sessions: int = 10
+    copies: int = 1
+    horizon: int = 0
+    algorithm: Algorithm = "ppo"
+    rate: float = 0.0
+    episodes: int = 20
+    pretraining: int = 2000
+
+    def __post_init__(self) -> None:
+        least = 1 if self.demos else FEWEST
+        wrong = {
+            "Neither an environment nor a folder of videos is given: give one or both.": not (self.env or self.videos),
+            f"The reward {self.reward} is of an environment, and there is none: give one too.": (
+                not self.env and (self.reward == "true" or bool(self.reward_from))
+            ),
+            f"The reward is {self.reward} and one of {self.reward_from} is paid: leave one of them out.": (
+                bool(self.reward_from) and self.reward != "rapl"
+            ),
+            f"{self.answers} answers: give at least {least}"
+            + ("." if self.demos else ", or a folder of demonstrations with --demos.").rstrip(): (
+                self.asks and self.answers < least
+            ),
+            f"{self.frames} pictures of an episode, a pool of {self.pool}, {self.copies} copies, {self.episodes} "
+            f"episodes to look at, {self.sessions} sessions: give at least 1 of each.": (
+                min(self.frames, self.pool, self.copies, self.episodes, self.sessions) < 1
+            ),
+            f"A pool of {self.pool} videos: a question is about three, give at least that many.": (
+                self.asks and not self.videos and self.pool < 3
+            ),
+            f"The seed is {self.seed}: give a whole number from 0 on.": self.seed < 0,
+            f"{self.steps} steps in {self.sessions} sessions: give ten steps for each session at least.": (
+                bool(self.env) and self.steps < 10 * self.sessions
+            ),
+            f"A learning rate of {self.rate}: give one above 0 and below 1, or 0 for the algorithm's own.": (
+                not 0 <= self.rate < 1
+            ),
+        }
+        for sentence, is_wrong in wrong.items():
+            if is_wrong:
+                raise ValueError(sentence)
+
+    @property
+    def asks(self) -> bool:
+        """Whether anybody is asked anything."""
+        return self.reward != "true" and not self.reward_from

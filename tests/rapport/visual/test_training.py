@@ -1,0 +1,181 @@
+"""A run about videos from its films to its report, interrupted and not, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from embodied.episodes import Episodes
+from embodied.store import Store
+from policies import film_reward
+from rapport.run import read_json
+from rapport.train.spaces import SpaceError
+from rapport.visual import learn_from_videos, pool
+from rapport.visual.report import write_report
+from rapport.visual.training import Show
+
+
+class Stop(Exception):
+    pass
+
+
+def same(folder):
+    """What a run found, and every weight, but for the seconds."""
+    result = {k: v for k, v in read_json(folder / "result.json").items() if "seconds" not in k}
+    weights = [p.read_bytes() for p in sorted((folder / "reward").glob("*"))]
+    last = sorted((folder / "checkpoints").iterdir())[-1]
+    return (
+        result,
+        weights,
+        [p.read_bytes() for p in sorted(last.rglob("*.safetensors"))],
+        read_json(folder / "rounds.json"),
+    )
+
+
+def test_a_run_learns_a_reward_and_a_policy_and_reports(settings, tmp_path):
+    result = learn_from_videos(settings(), tmp_path / "run")
+    assert result["budget"]["asked"] == result["budget"]["answered"] == 8
+    assert result["steps"] == 128 and result["exact"] and len(result["demos"]) == 1
+    assert 1 <= result["learned_from"] <= 6 and len(result["worth"]) == 24
+    assert result["success_after"] is not None and np.isfinite(result["return_after"])
+    with Store(tmp_path / "run" / "answers.sqlite", Episodes(tmp_path / "run" / "episodes")) as store:
+        shown = [{s.episode for s in query.segments} for query in store.queries(prefix="question-1")]
+        asked = store.queries()
+    assert all(set(result["demos"]) & names for names in shown) and all(len(q.segments) == 3 for q in asked)
+    text = write_report(tmp_path / "run").read_text()
+    assert "Transport plan of the best video" in text and text.count("<video") >= 10 and "http" not in text
+    reward = film_reward.load(tmp_path / "run" / "reward")
+    videos = [pool.read(tmp_path / "run" / "pool", name) for name in result["worth"]]
+    assert reward([v.frames for v in videos]) == pytest.approx(list(result["worth"].values()), abs=1e-5)
+    assert np.std(reward([v.frames for v in videos])) * reward.scale == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["raw", "frames", "video", "true"])
+def test_other_rewards_come_from_the_same_answers(settings, tmp_path, kind):
+    own = settings(reward=kind)
+    result = learn_from_videos(own, tmp_path / kind)
+    write_report(tmp_path / kind)
+    assert ("budget" in result) == (kind != "true") and result["steps"] == 128
+    if kind != "true":
+        reward = film_reward.load(tmp_path / kind / "reward")
+        assert reward.kind == kind and result["demos"]
+
+
+def test_stopped_anywhere_it_ends_as_if_it_had_not_been(settings, tmp_path):
+    own = settings(reward="raw")
+    learn_from_videos(own, tmp_path / "whole")
+
+    def stopping(where):
+        def doing(what):
+            if what.startswith(where):
+                raise Stop
+
+        def told(row):
+            if where == f"row {row['round']}":
+                raise Stop
+
+        return Show(doing=doing, told=told)
+
+    for where in ("filming 7", "learning to see", "asking", "learning the reward", "training", "row 0", "row 1"):
+        with pytest.raises(Stop):
+            learn_from_videos(own, tmp_path / "part", show=stopping(where))
+    learn_from_videos(own, tmp_path / "part")
+    assert same(tmp_path / "part") == same(tmp_path / "whole")
+
+
+def test_what_one_run_learned_another_is_paid_and_nobody_is_asked(settings, tmp_path):
+    learn_from_videos(settings(reward="raw"), tmp_path / "one")
+    result = learn_from_videos(settings(reward_from=str(tmp_path / "one"), pay="drop", seed=1), tmp_path / "other")
+    assert "budget" not in result and result["worth_after"] is not None
+    assert not (tmp_path / "other" / "pool").exists()
+    write_report(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("Undrawn", "render_mode"), ("Blank", "NoneType"), ("Uneven", "--horizon")],
+)
+def test_worlds_that_cannot_be_filmed_are_refused_before_anything(settings, tmp_path, kind, says):
+    own = settings(kind, horizon=0 if kind == "Uneven" else 8)
+    with pytest.raises(SpaceError, match=says):
+        learn_from_videos(own, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_of_several_sizes_are_refused(settings, tmp_path):
+    with pytest.raises(ValueError, match="one size"):
+        learn_from_videos(settings("Growing"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"env": ""}, "Neither an environment nor a folder"),
+        ({"answers": 5}, "5 answers: give at least 6, or"),
+        ({"pool": 2}, "about three"),
+        ({"pool": 4}, "4 videos make 4 questions"),
+        ({"reward": "raw", "reward_from": "x"}, "leave one of them out"),
+        ({"reward_from": "nowhere"}, "holds no whole reward"),
+        ({"demos": "nowhere"}, "is no folder"),
+        ({"videos": "nowhere"}, "a study, whose people"),
+        ({"trunk": "nowhere.safetensors"}, "cannot be read"),
+        ({"trunk": "resnet18=nowhere"}, "weights nowhere cannot be read"),
+        ({"frames": 0}, "0 pictures"),
+        ({"steps": 5}, "ten steps"),
+    ],
+)
+def test_settings_that_cannot_work_say_why(settings, tmp_path, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        learn_from_videos(settings(**wrong), tmp_path / "run")
+
+
+def test_a_folder_of_demonstrations_is_near_to_itself(settings, tmp_path):
+    """Of any length and size, a single picture and one that never moves among them."""
+    rng = np.random.default_rng(0)
+    demos = tmp_path / "demos"
+    demos.mkdir()
+    for n, shape in enumerate([(1, 20, 20, 3), (9, 40, 30, 3), (3, 16, 64, 3)]):
+        np.savez(demos / f"{n}.npz", frames=rng.integers(0, 255, shape, dtype=np.uint8))
+    np.savez(demos / "still.npz", frames=np.zeros((5, 24, 24, 3), np.uint8))
+    result = learn_from_videos(settings(demos=str(demos), answers=4, reward="video"), tmp_path / "run")
+    assert len(result["demos"]) == 4 and result["learned_from"] == 4
+    write_report(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_again_and_again_it_ends_as_if_it_had_not_been(settings, tmp_path):
+    own = settings(steps=512, sessions=8)
+    learn_from_videos(own, tmp_path / "whole")
+    code = (
+        "import json, sys; from rapport.visual import Settings, learn_from_videos; "
+        "learn_from_videos(Settings(**json.loads(sys.argv[1])), sys.argv[2])"
+    )
+    run = [sys.executable, "-c", code, json.dumps(asdict(own)), str(tmp_path / "part")]
+    rng, kills = np.random.default_rng(0), 0
+    for _ in range(8):
+        child = subprocess.Popen(run, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+        time.sleep(float(rng.uniform(3, 9)))
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            kills += 1
+        child.wait()
+    subprocess.run(run, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert kills >= 2 and same(tmp_path / "part") == same(tmp_path / "whole")
+
+
+def test_a_damaged_reward_is_refused_with_its_name(settings, tmp_path):
+    learn_from_videos(settings(steps=32, reward="raw"), tmp_path / "run")
+    for name in ("reward.json", "reward.safetensors", "trunk.safetensors"):
+        copy = tmp_path / name
+        shutil.copytree(tmp_path / "run" / "reward", copy)
+        (copy / name).write_bytes((copy / name).read_bytes()[:20])
+        with pytest.raises(film_reward.RewardFileError, match="no whole reward"):
+            film_reward.load(copy)

@@ -1,0 +1,61 @@
+"""A small world that draws itself, and ways in which a user's own may not."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Dot(gymnasium.Env):
+    """A dot on a line, drawn as a white column; it is paid for being near 0. Episodes of 8 steps."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (1,))
+    LENGTH, WIDTH = 8, 32
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+        self.action_space = spaces.Box(-1, 1, (1,))  # with a stream of its own
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.t = self.np_random.uniform(-1, 1), 0
+        return np.array([self.at], np.float32), {}
+
+    def step(self, action):
+        self.at, self.t = float(np.clip(self.at + 0.4 * float(action[0]), -2, 2)), self.t + 1
+        over = self.t == self.LENGTH
+        return np.array([self.at], np.float32), -abs(self.at), False, over, {"success": over and abs(self.at) < 0.2}
+
+    def render(self):
+        frame = np.zeros((24, self.WIDTH, 3), np.uint8)
+        column = int((self.at + 2) / 4 * (self.WIDTH - 3))
+        frame[:, column : column + 3] = 255
+        return frame
+
+
+class Undrawn(Dot):
+    """Knows nothing of pictures."""
+
+    def __init__(self):
+        super().__init__()
+
+
+class Blank(Dot):
+    """Takes the mode and returns nothing."""
+
+    def render(self):
+        return None
+
+
+class Growing(Dot):
+    """Each picture is larger than the one before."""
+
+    def render(self):
+        return np.zeros((24 + self.t, 32, 3), np.uint8)
+
+
+class Uneven(Dot):
+    """Episodes of its own length each, and no limit."""
+
+    def step(self, action):
+        obs, reward, *_ = super().step(action)
+        return obs, reward, bool(self.np_random.random() < 0.2), False, {}
