@@ -116,8 +116,8 @@ def _fixed(aim: Aim) -> Aim:
 
 def _clumsy(setup: Setup, aims: Sequence[Aim], steps: int, rng: np.random.Generator) -> Act:
     """The aims, missed by a little or by much, after some idling, at some speed."""
-    miss = rng.choice([0.0, 0.02, 0.08]) * rng.normal(size=(len(aims), 2))
-    idle = int(rng.choice([0, 0, 1, 3]))
+    miss = rng.choice([0.0, 0.01, 0.06]) * rng.normal(size=(len(aims), 2))
+    idle = int(rng.choice([0, 0, 1, 2]))
 
     def missed(aim: Aim, by: Array) -> Aim:
         return lambda state: (aim(state)[0] + by[0], aim(state)[1] + by[1])
@@ -125,7 +125,7 @@ def _clumsy(setup: Setup, aims: Sequence[Aim], steps: int, rng: np.random.Genera
     inner = visiting(
         setup,
         [missed(_fixed(aim), by) for aim, by in zip(aims, miss, strict=True)],
-        rng.uniform(0.75, 1.0),
+        rng.uniform(0.8, 1.0),
         int(rng.integers(2 * steps)),
     )
     state = yield next(inner)
@@ -223,7 +223,7 @@ def around(setup: Setup, state: Array, steps: int, rng: np.random.Generator) -> 
     x = float(state[setup.parts, X])
     sides = [side for side in (-1, 1) if _room(setup, state, 0, -side)] or [-1, 1]
     side = int(rng.choice(sides, p=None if len(sides) == 1 else (0.8, 0.2) if x < 0 else (0.2, 0.8)))
-    goal = side * (ZONE[2] + RADIUS + rng.uniform(-0.15, 0.15))
+    goal = side * (ZONE[2] + RADIUS + rng.uniform(-0.1, 0.2))
     if side * (goal - x) <= 0:  # it lies there already
         return straight(setup, state, steps, rng)
     aims = [

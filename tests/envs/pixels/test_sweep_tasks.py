@@ -6,6 +6,7 @@ import pytest
 from envs.pixels.sweep_physics import BODIES, RADIUS, SHAPES, placed
 from envs.pixels.sweep_tasks import (
     BINS,
+    GAP_WEIGHT,
     TASKS,
     TOP,
     WIDTH,
@@ -49,7 +50,7 @@ def test_grouping_pays_for_height_and_nearness():
     setup = setup_of("grouping", "gripper")
     far = placed(setup, [0, -0.7], [[-0.3, TOP - 0.4], [0.1, TOP - 0.2]])
     gap = np.hypot(0.4, 0.2) - 2 * RADIUS
-    assert step_reward("grouping", setup, far) == pytest.approx(-0.3 - gap)
+    assert step_reward("grouping", setup, far) == pytest.approx(-0.3 - GAP_WEIGHT * gap)
     there = placed(setup, [0, -0.7], [[-RADIUS, TOP + 0.1], [RADIUS, TOP + 0.1]])
     assert step_reward("grouping", setup, there) == pytest.approx(0)
 
