@@ -23,7 +23,6 @@ from rapport.visual.pool import Video
 from rapport.visual.settings import Settings
 
 FOLDS = 5
-GRID, DIRECTIONS = 8, 8
 
 
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
@@ -40,29 +39,8 @@ def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrun
 
 
 def _pretrained(settings: Settings, pool: Sequence[Video]) -> FrozenTrunk:
-    frames = [video.frames for video in pool]
-    act = [video.act for video in pool] if all(video.act.shape[1] for video in pool) else _changes(frames)
-    return pretrain(frames, act, steps=settings.pretraining, seed=settings.seed)
-
-
-def _changes(frames: Sequence[Array]) -> list[Array]:
-    """[T,A] for videos of which nobody knows what was done: what changed since the picture before, coarsely, along the
-    few directions in which most changes."""
-    small = [_thumbnail(video) for video in frames]
-    moved = [np.diff(grey, axis=0, prepend=grey[:1]) for grey in small]
-    every = np.concatenate(moved)
-    _, sizes, directions = np.linalg.svd(every - every.mean(0), full_matrices=False)
-    if not sizes[0] > 1e-6:
-        raise ValueError(f"nothing moves in any of {len(frames)} videos; give others, or another trunk")
-    return [np.asarray(change @ directions[:DIRECTIONS].T, np.float32) for change in moved]
-
-
-def _thumbnail(video: Array) -> Array:
-    """Grey in [0,1] by the mean of GRID x GRID blocks, [T,GRID*GRID]."""
-    rows, columns = (np.linspace(0, side, GRID + 1).astype(int)[:-1] for side in video.shape[1:3])
-    grey = video.mean(-1) / 255
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, 1), columns, 2)
-    return np.asarray(sums.reshape(len(video), -1) * GRID**2 / np.prod(video.shape[1:3]))
+    acts = [video.act for video in pool] if all(video.act.shape[1] for video in pool) else None
+    return pretrain([video.frames for video in pool], acts, steps=settings.pretraining, seed=settings.seed)
 
 
 def fit(kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int) -> Model:

@@ -49,7 +49,7 @@ class Settings:
     algorithm: Algorithm = "ppo"
     rate: float = 0.0
     episodes: int = 20
-    pretraining: int = 2000
+    pretraining: int = 1500
 
     def __post_init__(self) -> None:
         least = 1 if self.demos else FEWEST
