@@ -16,7 +16,7 @@ from embodied import atomic
 from embodied.records import Array
 from embodied.videos import VideoReward
 from envs.pixels.films import Films
-from policies.encoders import cached_trunk, resized
+from policies.encoders import FrozenTrunk, cached_trunk, resized
 from policies.soft_argmax import pretrain
 
 Eyes = Literal["trunk", "positions", "pixels"]
@@ -69,6 +69,9 @@ class Size:
     trunk_steps: int = TRUNK_STEPS
 
 
+USUAL = Size()
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
     """Features float32: pool [N,T,F], demos [M,T,F] with the actions that made them [M,T,A], and of each body those of
@@ -111,7 +114,7 @@ def ground(
     cache: Path,
     *,
     eyes: Eyes = "trunk",
-    size: Size = Size(),
+    size: Size = USUAL,
     doing: Callable[[str], object] = lambda what: None,
 ) -> Ground:
     """Films videos, pre-trains a trunk on the pool without a label, and embeds them; or takes all that from `cache`.
@@ -119,7 +122,7 @@ def ground(
     eyes: the trunk, the true positions in its place (what a perfect one would give), or the pixels of a thumbnail. The
     best of other videos of the same bodies are the demonstrations; no question is about them.
     """
-    name = f"{world.kind}-{world.task}-{nuisance}-{seed}-{eyes}-{'-'.join(map(str, asdict(size).values()))}"
+    name = _name(world, nuisance, seed, eyes, size)
     path = cache / f"ground-{name}.npz"
     if path.exists():
         return _read(world, path)
@@ -167,10 +170,27 @@ def _eyes(
 
         return thumbnail
     doing("pre-training a trunk")
-    trunk = cached_trunk(
-        cache, {"ground": name}, lambda: pretrain(pool.frames, pool.act, steps=size.trunk_steps, seed=seed)
-    )
+    trunk = _trunk(name, cache, lambda: pool, size.trunk_steps, seed)
     return lambda films: trunk(films.frames)
+
+
+def _trunk(name: str, cache: Path, pool: Callable[[], Films], steps: int, seed: int) -> FrozenTrunk:
+    def make() -> FrozenTrunk:
+        films = pool()
+        return pretrain(films.frames, films.act, steps=steps, seed=seed)
+
+    return cached_trunk(cache, {"ground": name}, make)
+
+
+def trunk_of(world: World, nuisance: str, seed: int, cache: Path, size: Size = USUAL) -> FrozenTrunk:
+    """The trunk of the ground of the same arguments."""
+    rng = np.random.default_rng([seed, 100])
+    films = lambda: _many(world, world.bodies, size.pool, rng, nuisance)  # noqa: E731
+    return _trunk(_name(world, nuisance, seed, "trunk", size), cache, films, size.trunk_steps, seed)
+
+
+def _name(world: World, nuisance: str, seed: int, eyes: Eyes, size: Size) -> str:
+    return f"{world.kind}-{world.task}-{nuisance}-{seed}-{eyes}-{'-'.join(map(str, asdict(size).values()))}"
 
 
 def _many(world: World, bodies: Sequence[str], n: int, rng: np.random.Generator, nuisance: str) -> Films:

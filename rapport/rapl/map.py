@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rapport.rapl.ground import WORLDS, Eyes, Size, ground
+from rapport.rapl.ground import USUAL, WORLDS, Eyes, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.rivals import WITH, WITHOUT, labels
 
 ANSWERS = (0, 10, 20, 25, 50, 150)
-USUAL = Size()
 
 
 @dataclass(frozen=True)
