@@ -48,9 +48,7 @@ def test_readings_of_a_flat_map_and_of_a_single_point() -> None:
 
 def test_a_drawing_of_edges_is_bright_where_the_outlines_are() -> None:
     picture = torch.zeros(1, 3, 64, 64)
-    picture[..., 18:30, 34:46] = (
-        0.8  # its outline is in the middle of rows 4 and 7, columns 8 and 11
-    )
+    picture[..., 18:30, 34:46] = 0.8  # its outline is in the middle of rows 4 and 7, columns 8 and 11
     found = edges(picture)[0, 0]
     assert found.shape == (GRID, GRID) and abs(found.mean()) < 1e-5 and found.std() == pytest.approx(1, abs=0.05)
     bright = torch.zeros(GRID, GRID, dtype=torch.bool)
