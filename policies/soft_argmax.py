@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
+DRAWN = 3.0  # what the drawing weighs beside inverse dynamics, which alone loses the objects
 SHARP = 5.0
 CHANNELS = (16, 32, 32, 32)
 
@@ -123,7 +124,7 @@ def pretrain(
             changes = _changes(batch, rng)
             seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
             z = net(seen)
-            loss = (drawing(z) - edges(seen)).square().mean()
+            loss = DRAWN * (drawing(z) - edges(seen)).square().mean()
             if total is not None and head is not None:
                 one, two = z.chunk(2)
                 told = head(torch.cat([one, two - one], -1))
