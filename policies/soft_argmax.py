@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
-DRAWN = 3.0  # what the drawing weighs beside inverse dynamics, which alone loses the objects
+ACTED = 0.1  # what inverse dynamics weighs beside the drawing; with more the objects are lost
 SHARP = 5.0
 CHANNELS = (16, 32, 32, 32)
 
@@ -124,11 +124,11 @@ def pretrain(
             changes = _changes(batch, rng)
             seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
             z = net(seen)
-            loss = DRAWN * (drawing(z) - edges(seen)).square().mean()
+            loss = (drawing(z) - edges(seen)).square().mean()
             if total is not None and head is not None:
                 one, two = z.chunk(2)
                 told = head(torch.cat([one, two - one], -1))
-                loss = loss + (told - (total[first + gap] - total[first])).square().mean()
+                loss = loss + ACTED * (told - (total[first + gap] - total[first])).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
