@@ -10,6 +10,7 @@ there and in a planted world without pictures. Videos and trunk are kept in runs
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from embodied import transport
 from embodied.rapl import Rapl
-from embodied.videos import gains
+from embodied.videos import VideoReward, gains
 from rapport.rapl.ground import WORLDS, Ground, Size, everywhere, ground
 from rapport.rapl.planted import correlations
 from rapport.rapl.rivals import WITH, WITHOUT, labels
@@ -27,7 +28,8 @@ from rapport.reproduce import Comparison, Mechanism, Progress
 
 DOMAINS = ("pixels", "arm")
 CACHE = Path("runs") / "cache"
-WORLD = {"pixels": ("covering", Size()), "arm": ("wipe", Size(pool=300, test=60))}
+SIZE = Size(pool=300, test=60)
+WORLD = {"pixels": "covering", "arm": "wipe"}
 ANSWERS, DRAWS = 25, 5  # rankings; draws of the questions about the same videos, whose mean is the figure
 EXTREME = 20  # of the best and of the worst videos
 PLANTED = 5  # worlds
@@ -46,26 +48,17 @@ DEVELOPMENT: dict[str, tuple[tuple[float, float] | None, ...]] = {
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    world, size = WORLD[domain]
-    made = ground(WORLDS[world], "heavy", seed, CACHE, size=size)
+    made = ground(WORLDS[WORLD[domain]], "heavy", seed, CACHE, size=SIZE)
     progress(0.5)
-    found: dict[str, list[float]] = {name: [] for name in ("RAPL", "RAPL, shuffled ranks", *RIVALS)}
-    aligned: list[Rapl] = []
-    for draw in range(DRAWS):
-        said = labels(made, ANSWERS, DRAWS * seed + draw)
-        for name, scores in found.items():
-            reward = WITH[name](made, said)
-            scores.append(made.unseen(reward))
-            if name == "RAPL" and isinstance(reward, Rapl):
-                aligned.append(reward)
-        progress(0.5 + 0.3 * (draw + 1) / DRAWS)
-    found["raw transport"] = [made.unseen(WITHOUT["raw transport"](made, said))]
-    extremes = [_extremes(reward, made) for reward in aligned]
+    said = [labels(made, ANSWERS, DRAWS * seed + draw) for draw in range(DRAWS)]
+    aligned = [reward for some in said if isinstance(reward := WITH["RAPL"](made, some), Rapl)]
+    values = mechanism_values(made, aligned, [WITH["RAPL, shuffled ranks"](made, some) for some in said])
     _plot(aligned[0], made, out / "plans.png")
-    values = (
-        float(np.mean(found["RAPL"]) - np.mean(found["RAPL, shuffled ranks"])),
-        *np.mean(extremes, 0).tolist(),
-    )
+    found = {"RAPL": [made.unseen(reward) for reward in aligned]}
+    for k, name in enumerate(RIVALS):
+        found[name] = [made.unseen(WITH[name](made, some)) for some in said]
+        progress(0.6 + 0.2 * (k + 1) / len(RIVALS))
+    found["raw transport"] = [made.unseen(WITHOUT["raw transport"](made, said[0]))]
     names = (
         f"correlation with the true return on unseen bodies from {ANSWERS} rankings, real less shuffled",
         "entropy of the plan to the demonstrations, worst videos less best, nats",
@@ -76,6 +69,12 @@ def reproduce(
         for name, value, least, seen in zip(names, values, THRESHOLDS[domain], DEVELOPMENT[domain], strict=True)
     ]
     return [*mechanism, *_identities(aligned[0], made)], [*_beside(found), *_planted(seed, progress)]
+
+
+def mechanism_values(made: Ground, aligned: Sequence[Rapl], shuffled: Sequence[VideoReward]) -> list[float]:
+    """The three that vary with the seed: correlation gained over shuffled ranks, and what sets the worst videos apart."""
+    gained = np.mean([made.unseen(reward) for reward in aligned]) - np.mean([made.unseen(r) for r in shuffled])
+    return [float(gained), *np.mean([_extremes(reward, made) for reward in aligned], 0).tolist()]
 
 
 def _extremes(reward: Rapl, made: Ground) -> tuple[float, float]:
