@@ -72,7 +72,7 @@ def reproduce(
 
 
 def mechanism_values(made: Ground, aligned: Sequence[Rapl], shuffled: Sequence[VideoReward]) -> list[float]:
-    """The three that vary with the seed: correlation gained over shuffled ranks, and what sets the worst videos apart."""
+    """Those that vary with the seed: correlation gained over shuffled ranks, and what sets the worst videos apart."""
     gained = np.mean([made.unseen(reward) for reward in aligned]) - np.mean([made.unseen(r) for r in shuffled])
     return [float(gained), *np.mean([_extremes(reward, made) for reward in aligned], 0).tolist()]
 
