@@ -7,7 +7,7 @@ import pytest
 
 from envs.pixels.nuisance import HEAVY, NONE, Nuisance
 from envs.pixels.sweep_physics import BODIES, STRIDE
-from envs.pixels.sweep_scripts import SCRIPTS, films
+from envs.pixels.sweep_scripts import films
 from envs.pixels.sweep_tasks import TASKS
 
 
@@ -70,6 +70,6 @@ def test_a_pool_has_all_kinds_of_videos(task, body):
     film = pool(task, body, 400, seed=11)
     returns = film.reward.sum(1)
     assert 0.05 < film.success.mean() < 0.4
-    low, middle, high = np.percentile(returns, [10, 50, 90])
-    assert high - low > returns.std() and low < middle < high and len(np.unique(returns.round(6))) > 390
-    assert set(SCRIPTS[task]) >= {"wander"}
+    assert len(np.unique(returns.round(6))) > 390
+    # A video that succeeds is worth more than one that does not, three times in four at least (.81 to 1 in trials).
+    assert (returns[film.success][:, None] > returns[~film.success]).mean() > 0.75
