@@ -21,6 +21,7 @@ from policies.encoders import Frames, FrozenTrunk, TrunkError, checked, resized
 
 Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
+RECIPE = 3  # of the objective: another number, another trunk, whatever was kept of earlier ones
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
 ACTED = 0.1  # what inverse dynamics weighs beside the drawing; with more the objects are lost

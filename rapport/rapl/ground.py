@@ -17,7 +17,7 @@ from embodied.records import Array
 from embodied.videos import VideoReward
 from envs.pixels.films import Films
 from policies.encoders import FrozenTrunk, cached_trunk, resized
-from policies.soft_argmax import pretrain
+from policies.soft_argmax import RECIPE, pretrain
 
 Eyes = Literal["trunk", "positions", "pixels"]
 TRUNK_STEPS = 1500
@@ -190,7 +190,8 @@ def trunk_of(world: World, nuisance: str, seed: int, cache: Path, size: Size = U
 
 
 def _name(world: World, nuisance: str, seed: int, eyes: Eyes, size: Size) -> str:
-    return f"{world.kind}-{world.task}-{nuisance}-{seed}-{eyes}-{'-'.join(map(str, asdict(size).values()))}"
+    recipe = f"trunk{RECIPE}" if eyes == "trunk" else eyes
+    return f"{world.kind}-{world.task}-{nuisance}-{seed}-{recipe}-{'-'.join(map(str, asdict(size).values()))}"
 
 
 def _many(world: World, bodies: Sequence[str], n: int, rng: np.random.Generator, nuisance: str) -> Films:

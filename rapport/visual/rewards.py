@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from embodied.videos import padding
 from policies import encoders
 from policies.encoders import FrozenTrunk, cached_trunk
 from policies.film_reward import Model
-from policies.soft_argmax import pretrain
+from policies.soft_argmax import RECIPE, pretrain
 from rapport.compare.statistics import Interval, paired_difference
 from rapport.visual.pool import Video
 from rapport.visual.settings import Settings
@@ -28,7 +29,8 @@ FOLDS = 5
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
     """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file of a trunk."""
     if settings.trunk == "soft-argmax":
-        key = {"steps": settings.pretraining, "seed": settings.seed}
+        seen = sha256(b"".join(sha256(np.ascontiguousarray(video.frames)).digest() for video in pool)).hexdigest()
+        key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
         return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
     name, _, weights = settings.trunk.partition("=")
     if not weights and Path(name).suffix == ".safetensors":
