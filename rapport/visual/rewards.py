@@ -29,7 +29,7 @@ FOLDS = 5
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
     """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file of a trunk."""
     if settings.trunk == "soft-argmax":
-        seen = sha256(b"".join(sha256(np.ascontiguousarray(video.frames)).digest() for video in pool)).hexdigest()
+        seen = sha256(b"".join(sha256(video.frames.tobytes()).digest() for video in pool)).hexdigest()
         key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
         return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
     name, _, weights = settings.trunk.partition("=")
