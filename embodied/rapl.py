@@ -41,8 +41,9 @@ Aim = Literal["demos", "published"]
 class Matching:
     """How two videos are held against each other, once mapped.
 
-    eps: of the transport: .05 to .1 is sharp for the cosine; at 1 the plan is nearly even and time is lost. sweeps: of
-    Sinkhorn, with gradients through each; with implicit gradients there are as many as it takes, at most a thousand.
+    eps: of the transport: .1 is sharp for the cosine; at 1 the plan is nearly even and time is lost. sweeps: of
+    Sinkhorn, with gradients through each: 15 do at .1, a smaller eps needs more in proportion. With implicit gradients
+    there are as many as it takes, at most a thousand.
     many: which of several demonstrations counts, the nearest, or all alike.
     """
 

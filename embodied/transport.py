@@ -29,9 +29,8 @@ def pair_cost(x: Tensor, y: Tensor, kind: Cost = "cosine") -> Tensor:
     if kind == "cosine":
         return 1 - normalize(x, dim=-1) @ normalize(y, dim=-1).mT
     if kind == "euclidean":
-        # Clamped: the root has no gradient at 0, and equal frames are common.
-        square = (x**2).sum(-1)[..., :, None] + (y**2).sum(-1)[..., None, :] - 2 * x @ y.mT
-        return square.clamp(min=1e-12).sqrt()
+        # Differences, not products, which lose the small distances. Clamped: the root has no gradient at 0.
+        return ((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1).clamp(min=1e-12).sqrt()
     raise ValueError(f"no cost {kind!r}; choose cosine or euclidean")
 
 
@@ -170,22 +169,26 @@ class _Implicit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cost: Tensor, a: Tensor, b: Tensor, eps: float, sweeps: int, tolerance: float) -> Tensor:
         found = _sweep(cost, a, b, eps, sweeps, tolerance)
-        ctx.save_for_backward(found, a, b)
+        ctx.save_for_backward(found, a)
         ctx.eps = eps
         return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found, a, b = ctx.saved_tensors
+        found, a = ctx.saved_tensors
         (grad,) = grads
         weighted = grad * found
         r, c = weighted.sum(-1), weighted.sum(-2)
         per_row = torch.where(a > 0, 1 / a.clamp(min=torch.finfo(a.dtype).tiny), 0.0)
         # The last sweep was of the rows: columns sum to b only as far as it has converged, so take what they do sum to.
         column = found.sum(-2)
-        schur = torch.diag_embed(torch.where(b > 0, column, 1.0)) - found.mT @ (per_row[..., None] * found)
-        schur = schur + column[..., :, None] * column[..., None, :]  # fixes the constant
-        m = torch.linalg.solve(schur, c - (found.mT @ (per_row * r)[..., None]).squeeze(-1))
+        schur = torch.diag_embed(column) - found.mT @ (per_row[..., None] * found)
+        # Singular: constants cancel, of the whole and of every block that a sharp plan falls into.
+        m = (
+            torch.linalg.pinv(schur, hermitian=True)
+            @ (c - (found.mT @ (per_row * r)[..., None]).squeeze(-1))[..., None]
+        )
+        m = m.squeeze(-1)
         l = per_row * (r - (found @ m[..., None]).squeeze(-1))  # noqa: E741
         back = found * (l[..., :, None] + m[..., None, :] - grad) / ctx.eps
         return back, None, None, None, None, None

@@ -89,6 +89,10 @@ def ranked(videos: Sequence[Array | Tensor], groups: Array, target: Array, weigh
     """
     if np.shape(groups) != np.shape(target) or np.ndim(groups) != 2:
         raise ValueError(f"groups {np.shape(groups)} and target {np.shape(target)}; give both as [B,K]")
+    if np.size(groups) and (np.min(groups) < 0 or np.max(groups) >= len(videos)):
+        raise ValueError(f"groups name videos {np.min(groups)} to {np.max(groups)}, and there are {len(videos)}")
+    if (np.diff(np.sort(groups, 1), axis=1) == 0).any():
+        raise ValueError("a group names a video twice; rank different ones")
     padded, there = padding(videos)
     which, said = torch.as_tensor(np.asarray(groups)), torch.as_tensor(np.asarray(target, np.float32))
     if pair := which.shape[1] == 2:

@@ -108,7 +108,12 @@ def load(path: Path) -> FrozenTrunk:
     try:
         net = _net(about["settings"])
         net.load_state_dict(weights)
-        return FrozenTrunk(net, about["size"], about["side"], about["settings"])
+        side = int(about["side"])
+        with torch.no_grad():
+            size = net.eval()(torch.zeros(1, 3, side, side)).shape[-1]
+        if size != about["size"]:
+            raise KeyError(f"{size} features, and it says {about['size']}")
+        return FrozenTrunk(net, size, side, about["settings"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise TrunkError(f"the trunk {path} is of another version of Rapport ({error}); make it again") from error
 

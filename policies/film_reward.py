@@ -79,7 +79,10 @@ def load(folder: Path) -> FilmReward:
         model = _made(about["model"], weights)
         fits = trunk.fingerprint() == about["trunk"]
         found = FilmReward(trunk, model, str(about["kind"]), int(about["frames"]), float(about["scale"]))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        numbers = [torch.tensor(found.scale), *model.state_dict().values()]
+        if not all(bool(torch.isfinite(x).all()) for x in numbers):
+            raise ValueError("a number in it is not finite")
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, SafetensorError) as error:
         raise RewardFileError(
             f"{folder} holds no whole reward of videos ({type(error).__name__}: {error}); give a finished run, or the "
             "folder `reward` in it, or learn it again"

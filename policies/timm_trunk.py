@@ -68,7 +68,10 @@ class Standardised(nn.Module):
 
 
 def built(settings: Mapping[str, Any]) -> nn.Module:
-    """The network of these settings, its weights yet to be filled in."""
+    """The network of these settings, its weights yet to be filled in. Raises KeyError for a name that is not timm's
+    own: a file of somebody's may name a folder, or a place to load from."""
+    if not _timm().is_model(settings["name"]):
+        raise KeyError(f"timm has no model {settings['name']!r}")
     return Standardised(_timm().create_model(settings["name"], num_classes=0), settings["mean"], settings["std"])
 
 
@@ -92,7 +95,10 @@ def _downloaded(name: str) -> Path:
     """The hub's own file, in the cache of huggingface_hub. Not by timm, which falls back to a pickle."""
     from huggingface_hub import hf_hub_download
 
-    mend = "give them as a safetensors file (--weights FILE), or take the self-trained trunk, which needs none"
+    mend = (
+        "give them as a safetensors file (`weights`; on the command line --trunk NAME=FILE), or take the self-trained "
+        "trunk, which needs none"
+    )
     where = _timm().get_pretrained_cfg(name)
     if where is None or not where.hf_hub_id:
         raise TrunkError(f"timm knows no weights for {name}; {mend}")

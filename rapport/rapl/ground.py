@@ -91,6 +91,10 @@ class Ground:
 
         features, true = self.tests[body]
         found = reward.worth(torch.from_numpy(features), everywhere(features)).numpy()
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"a reward of {self.world.task} videos is not finite; it has learned nothing that can be used"
+            )
         # A reward that says the same of all says nothing.
         return float(spearmanr(found, true)[0]) if np.ptp(found) > 0 else 0.0
 

@@ -1,6 +1,6 @@
 """The map: every reward on every world, nuisance, number of answers and seed, as lines of a file that only grows.
 
-A cell that is in the file is not made again, so a run that was stopped goes on, and two may share the work.
+A cell that is in the file is not made again, so a run that was stopped goes on. Two at once need files of their own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,13 @@ from rapport.rapl.map import Cell, Setting, setting_of
 from rapport.rapl.plans import JUDGED, Try
 from rapport.rapl.rivals import WITH, WITHOUT
 
-SHOWN = ("RAPL", "RAPL, shuffled ranks", "RAPL as published", "frame net, rankings and demos", "video net, rankings")
+SHOWN = (
+    "RAPL",
+    "RAPL, shuffled ranks",
+    "RAPL as published",
+    "frame net, rankings and demos",
+    "video net, rankings and demos",
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,14 @@ class Figure:
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.half:.2f}".replace("0.", ".")
+        return f"{short(self.mean)} ± {short(self.half)}"
+
+
+def short(x: float) -> str:
+    """Two digits, and no nought before the point."""
+    return (
+        f"{x:.2f}".replace("-0.", "-.", 1) if -1 < x < 0 else f"{x:.2f}".removeprefix("0") if 0 <= x < 1 else f"{x:.2f}"
+    )
 
 
 def figure(values: Sequence[float]) -> Figure:
@@ -77,7 +90,7 @@ def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:
         ]
     for world in ("covering", "wipe"):
         rows += [(world, Setting(world), "frame net, rankings and demos", n, 0.2) for n in (10, 20, 50)]
-        rows += [(world, Setting(world), "video net, rankings", n, 0.05) for n in (10, 20, 25)]
+        rows += [(world, Setting(world), "video net, rankings and demos", n, 0.05) for n in (10, 20, 25)]
     rows += [(w, Setting(w), "frame net, released recipe", 50, 0.0) for w in ("grouping", "avoiding")]
     for world, setting, second, n, least in rows:
         if (seen := difference(found, setting, second, n)) is not None:

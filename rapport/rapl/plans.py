@@ -19,7 +19,7 @@ JUDGED = (
     "RAPL",
     "RAPL, shuffled ranks",
     "frame net, rankings and demos",
-    "video net, rankings",
+    "video net, rankings and demos",
 )
 
 

@@ -23,7 +23,7 @@ PAID = (
     "RAPL",
     "RAPL, shuffled ranks",
     "frame net, rankings and demos",
-    "video net, rankings",
+    "video net, rankings and demos",
 )
 
 
@@ -66,18 +66,19 @@ def fill_policies(
         }
         for name in (name for name in PAID if name not in there):
             told(f"{world}, {body}, seed {seed}: {name}")
-            folder = path.parent / f"{world}-{nuisance}-{seed}-{name.replace(', ', '-').replace(' ', '-')}"
+            folder = path.parent / f"{world}-{nuisance}-{seed}-{steps}-{name.replace(', ', '-').replace(' ', '-')}"
+            made = ground(place, nuisance, seed, cache)
+            frames = made.pool.shape[1]
             if name != "true reward" and not (folder / "reward" / ABOUT).exists():
-                made = ground(place, nuisance, seed, cache)
                 model = (WITH.get(name) or WITHOUT[name])(made, labels(made, ANSWERS, seed))
                 trunk, scale = trunk_of(place, nuisance, seed, cache), rewards.scale(model, list(made.pool))  # type: ignore[arg-type]
-                FilmReward(trunk, model, name, made.pool.shape[1], scale).save(folder / "reward")  # type: ignore[arg-type]
+                FilmReward(trunk, model, name, frames, scale).save(folder / "reward")  # type: ignore[arg-type]
             settings = Settings(
                 env=f"envs.pixels.{place.kind}:{'SweepEnv' if place.kind == 'sweep' else 'TableEnv'}",
                 env_kwargs={"task": place.task, "body" if place.kind == "sweep" else "arm": body, "nuisance": nuisance},
                 reward="true" if name == "true reward" else "rapl",
                 reward_from="" if name == "true reward" else str(folder / "reward"),
-                frames=made_frames(place.kind),
+                frames=frames,
                 steps=steps,
                 sessions=4,
                 seed=seed,
@@ -95,11 +96,6 @@ def fill_policies(
                 done["return_before"],
             )
             add_line(path, asdict(found))
-
-
-def made_frames(kind: str) -> int:
-    """Pictures of an episode: one of each step, as in the films that rewards were learned from."""
-    return 20 if kind == "sweep" else 30
 
 
 def policy_table(found: Sequence[Policy], world: str) -> Iterator[str]:

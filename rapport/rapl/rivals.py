@@ -107,12 +107,16 @@ def frames_by_pairs(ground: Ground, said: Labels) -> VideoReward:
     return net
 
 
-def frames_with_demos(ground: Ground, said: Labels) -> VideoReward:
-    """The fair rival: the same rankings, and demonstrations that are better than whatever is in the pool."""
-    net, rng = FrameNet(_frames(ground), seed=said.seed), _rng(said)
-    pairs = demos_first(list(ground.demos), list(ground.pool), rng)
-    learn(net, [_feedback(ground, said), pairs] if len(said.groups) else pairs, rng)
-    return net
+def with_demos(kind: type[FrameNet] | type[VideoNet]) -> Make:
+    """The fair rivals: the same rankings, and demonstrations that are better than whatever is in the pool."""
+
+    def make(ground: Ground, said: Labels) -> VideoReward:
+        net, rng = kind(_frames(ground), seed=said.seed), _rng(said)
+        pairs = demos_first(list(ground.demos), list(ground.pool), rng)
+        learn(net, [_feedback(ground, said), pairs] if len(said.groups) else pairs, rng)
+        return net
+
+    return make
 
 
 def frames_as_released(ground: Ground, said: Labels) -> VideoReward:
@@ -133,7 +137,8 @@ WITHOUT: Mapping[str, Make] = {
     "raw transport": transported,
     "cloning, transport": by_cloning,
     "cycles, transport": by_cycles,
-    "frame net, demos only": frames_with_demos,
+    "frame net, demos only": with_demos(FrameNet),
+    "video net, demos only": with_demos(VideoNet),
 }
 """What needs no answer."""
 WITH: Mapping[str, Make] = {
@@ -143,7 +148,8 @@ WITH: Mapping[str, Make] = {
     "frame net, released recipe": frames_as_released,
     "frame net, pairs": frames_by_pairs,
     "frame net, rankings": frames_by_rankings,
-    "frame net, rankings and demos": frames_with_demos,
+    "frame net, rankings and demos": with_demos(FrameNet),
     "video net, rankings": whole_videos,
+    "video net, rankings and demos": with_demos(VideoNet),
 }
 """What learns from answers."""

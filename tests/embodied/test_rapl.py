@@ -183,6 +183,10 @@ def test_what_cannot_be_is_said(world: dict) -> None:  # type: ignore[type-arg]
         align(reward, pair, rng, aim="published")
     with pytest.raises(ValueError, match=r"features \[9, 64\]"):
         ranked([pool[0], pool[1][:, :9]], np.array([[0, 1]]), np.array([[1.0, 0.0]]))
+    with pytest.raises(ValueError, match="groups name videos -1 to 0"):
+        ranked(pool, np.array([[0, -1]]), np.array([[1.0, 0.0]]))
+    with pytest.raises(ValueError, match="names a video twice"):
+        ranked(pool, np.array([[1, 1, 0]]), np.array([[1.0, 0.0, 2.0]]))
     with pytest.raises(ValueError, match=r"groups \(1, 2\)"):
         ranked(pool, np.array([[0, 1]]), np.array([1.0]))
 

@@ -121,6 +121,22 @@ def test_equal_frames_have_gradients() -> None:
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("eps", [0.03, 0.005])
+def test_implicit_gradients_are_finite_where_the_plan_falls_into_blocks(eps: float) -> None:
+    """A sequence and itself: each frame goes to itself, and constants of every block cancel, not of the whole alone."""
+    x = drawn(17, 2, 16, 64).float().requires_grad_()
+    for y in (x, x.detach()):
+        worth = transport.distance(transport.pair_cost(x, y), eps, gradient="implicit").sum()
+        (gradient,) = torch.autograd.grad(worth, x)
+        assert torch.isfinite(gradient).all() and gradient.abs().max() < 1
+
+
+def test_small_distances_survive_far_from_nought() -> None:
+    x = drawn(18, 5, 160).float() + 100
+    far = transport.pair_cost(x, x, "euclidean")
+    assert far.diagonal().abs().max() < 1e-5 and float(far[0, 1]) > 10
+
+
 def test_what_cannot_be_is_said() -> None:
     cost = torch.ones(2, 3, 4)
     with pytest.raises(ValueError, match="eps is 0"):

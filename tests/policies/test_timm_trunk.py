@@ -1,5 +1,6 @@
 """Trunks of timm: weights from a file, and what is said where there are none. No weights of photographs are at hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_without_weights_the_mends_are_named(monkeypatch: pytest.MonkeyPatch, tm
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # as the variable of this name sets it
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(TrunkError, match=r"cannot be downloaded .*--weights FILE.*self-trained trunk"):
+    with pytest.raises(TrunkError, match=r"cannot be downloaded .*--trunk NAME=FILE.*self-trained trunk"):
         timm_trunk(NAME)
 
 
@@ -100,3 +101,18 @@ def test_a_name_or_side_that_timm_has_not_is_told() -> None:
     with pytest.raises(TrunkError, match=r"vit_tiny_patch16_224 does not take 112 x 112 pixels"):
         timm_trunk("vit_tiny_patch16_224", pretrained=False)
     assert timm_trunk("vit_tiny_patch16_224", pretrained=False, side=224).size == 192
+
+
+def test_a_strangers_file_names_no_folder_and_no_place_on_a_hub(weights: Path, tmp_path: Path) -> None:
+    trunk = timm_trunk("resnet18", weights)
+    for name in ("hf-hub:nobody/nothing", "local-dir:/", "nothing"):
+        replace(trunk, settings={**trunk.settings, "name": name}).save(tmp_path / "strange.safetensors")
+        with pytest.raises(TrunkError, match="timm has no model"):
+            load(tmp_path / "strange.safetensors")
+
+
+def test_a_file_that_lies_about_its_size_is_told(weights: Path, tmp_path: Path) -> None:
+    trunk = timm_trunk("resnet18", weights)
+    replace(trunk, size=7).save(tmp_path / "lies.safetensors")
+    with pytest.raises(TrunkError, match="512 features, and it says 7"):
+        load(tmp_path / "lies.safetensors")

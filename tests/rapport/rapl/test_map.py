@@ -11,7 +11,7 @@ from rapport.rapl import map as map_
 from rapport.rapl.ground import WORLDS, Ground, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.map import Cell, Setting, cells, fill
-from rapport.rapl.map_report import criteria, difference, figure, picture, table
+from rapport.rapl.map_report import criteria, difference, figure, picture, short, table
 from rapport.rapl.planning import by_truth, plan
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.rivals import WITH, WITHOUT, labels
@@ -104,6 +104,7 @@ def test_tables_and_criteria_are_those_of_the_cells() -> None:
     rows = list(table(found, setting))
     assert rows[0] == "| reward (3 seeds) | 0 | 50 |" and "| RAPL |  | .71 ± .02 |" in rows
     assert list(table(found, Setting("wipe"))) == []
+    assert [short(x) for x in (0.5, -0.5, 10.27, -1.27, 1.0)] == [".50", "-.50", "10.27", "-1.27", "1.00"]
     three = figure([0.1, 0.2, 0.3])
     assert three.mean == pytest.approx(0.2) and three.half == pytest.approx(4.303 * 0.1 / 3**0.5, abs=1e-3)
 
