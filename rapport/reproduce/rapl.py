@@ -77,7 +77,7 @@ def reproduce(
 
 
 def mechanism_values(made: Ground, seed: int) -> tuple[list[float], Rapl]:
-    """What varies with the seed: correlation gained over shuffled ranks, what sets the worst videos apart; and a reward."""
+    """What varies with the seed: correlation gained over shuffled ranks, what sets the worst apart; and a reward."""
     said = [labels(made, MANY, DRAWS * seed + draw) for draw in range(DRAWS)]
     aligned = [reward for some in said if isinstance(reward := WITH["RAPL"](made, some), Rapl)]
     shuffled = [WITH["RAPL, shuffled ranks"](made, some) for some in said]
