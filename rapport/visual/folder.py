@@ -10,12 +10,10 @@ import numpy as np
 from policies.videos import read_video, videos_in
 from rapport.visual.pool import Video
 
-SIDE = 128  # pixels
-
 
 def of_folder(folder: Path, frames: int) -> list[Video]:
     """In the order of their names; what was done in them is not known. Raises VideoError."""
-    found = [read_video(path, frames, SIDE) for path in videos_in(folder)]
+    found = [read_video(path, frames) for path in videos_in(folder)]
     # Numbered, since a name may hold what no id may.
     names = [f"{n:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', path.name)}" for n, path in enumerate(videos_in(folder))]
     nothing = np.zeros((frames, 0), np.float32)
