@@ -143,7 +143,7 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
         demos = len(result["demos"])
         found.append(
             f"{spent['asked']} questions: {spent['answered']} answered, {spent['skipped']} skipped; "
-            f"{result['learned_from']} learned from, {demos} demonstration{'s' * (demos != 1)}"
+            f"{result['learned_from']} rankings learned from, {demos} demonstration{'s' * (demos != 1)}"
         )
         if share is not None:
             within = "" if low is None else f" [{low:.0%}, {high:.0%}]"
@@ -164,7 +164,7 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """What --json prints."""
     keys = ("env", "method", "seed", "return_before", "return_after", "success_after", "steps", "exact")
-    more = ("seconds", "learned_from", "demos", "agreement", "correlation", "warnings")
+    more = ("seconds", "learned_from", "questions_learned_from", "demos", "agreement", "correlation", "warnings")
     spent = result.get("budget", {})
     worth = {} if "steps" in result else {"worth": result["worth"]}
     return {**{k: result[k] for k in (*keys, *more) if k in result}, **worth, **spent}

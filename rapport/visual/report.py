@@ -142,8 +142,14 @@ def _learned(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> li
         "too few to say" if share is None else f"{share:.0%}" + ("" if low is None else f" [{low:.0%}, {high:.0%}]")
     )
     said = [
-        ("rankings that were learned from", str(result["learned_from"])),
-        ("pairs ordered as in rankings held out, in folds", f"{agreed}, of {result['agreement_rankings']} rankings"),
+        (
+            "rankings that were learned from",
+            f"{result['learned_from']}, of {result['questions_learned_from']} questions",
+        ),
+        (
+            "pairs ordered as in rankings of questions held out, in folds",
+            f"{agreed}, of {result['agreement_rankings']} rankings of {result['agreement_questions']} questions",
+        ),
     ]
     if result["correlation"] is not None:
         said.append(("rank correlation with the true return, over all videos", f"{result['correlation']:.2f}"))

@@ -144,6 +144,7 @@ def _learned(
         "demos_from": settings.demos or "the best of what was ranked",
         "agreement": [_number(x) for x in (agreed.share.value, agreed.share.low, agreed.share.high)],
         "agreement_rankings": agreed.rankings,
+        "agreement_questions": agreed.questions,
         "worth": worth,
         "correlation": _correlation(videos, worth),
     }
@@ -235,7 +236,8 @@ def _asked(
         rest,
         {
             "budget": asdict(spent(said, queries)),
-            "learned_from": sum(len(part) for part in rest),
+            "learned_from": sum(len(part) for part in rest),  # rankings: several people rank the same question
+            "questions_learned_from": len({int(q) for part in rewards.questions(rest) for q in part}),
             "warnings": warnings,
         },
     )
