@@ -92,11 +92,16 @@ def _place(path: Path | None) -> str:
 
 def default_folder(settings: Settings, asking: Asking | None) -> Path:
     about = settings.env or Path(settings.videos).resolve().name
-    parts = ["train", re.sub(r"[^A-Za-z0-9._-]+", "-", about), settings.reward, f"seed{settings.seed}"]
+    parts = [
+        "train",
+        re.sub(r"[^A-Za-z0-9._-]+", "-", about),
+        "" if settings.reward_from else settings.reward,
+        f"seed{settings.seed}",
+    ]
     parts += [f"{settings.answers}answers"] if settings.asks else []
     parts += [f"from-{Path(settings.reward_from).resolve().name}"] if settings.reward_from else []
     parts += [f"asked-{asking.study.resolve().name}"] if asking else []
-    return Path("runs") / "-".join(parts)
+    return Path("runs") / "-".join(part for part in parts if part)
 
 
 def command(options: Train) -> int:

@@ -27,11 +27,16 @@ FOLDS = 5
 
 
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
-    """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file of a trunk."""
+    """soft-argmax, learned from the pool, and kept."""
+    seen = sha256(b"".join(sha256(video.frames.tobytes()).digest() for video in pool)).hexdigest()
+    key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
+    return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
+
+
+def named_trunk(settings: Settings) -> FrozenTrunk | None:
+    """One of timm's, NAME or NAME=WEIGHTS, or a file of a trunk; None where it is to be learned. Raises TrunkError."""
     if settings.trunk == "soft-argmax":
-        seen = sha256(b"".join(sha256(video.frames.tobytes()).digest() for video in pool)).hexdigest()
-        key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
-        return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
+        return None
     name, _, weights = settings.trunk.partition("=")
     if not weights and Path(name).suffix == ".safetensors":
         return encoders.load(Path(name))
