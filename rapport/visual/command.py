@@ -119,9 +119,14 @@ def command(options: Train) -> int:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
+        def total(steps: int) -> None:
+            bar.total = steps
+            bar.refresh()
+
         show = Show(
             doing=bar.set_description_str,
             progress=bar.update,
+            total=total,
             told=told,
             says=lambda text: tqdm.write(text, file=sys.stderr),
             looks=lambda left, people: bar.set_postfix_str(f"{left} questions open, {people} people answer"),
@@ -154,10 +159,11 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
             within = "" if low is None else f" [{low:.0%}, {high:.0%}]"
             found.append(f"of pairs in rankings it had not learned from, the reward orders {share:.0%}{within} alike")
     if settings.env:
-        success = result["success_after"]
+        success, steps = result["success_after"], result["steps"]
+        rounded = "" if steps == settings.steps else f", whole rollouts of the {settings.steps} asked for"
         found.append(
-            f"own return {result['return_before']:.4g} before, {result['return_after']:.4g} after {result['steps']} "
-            f"steps (at random {result['return_at_random']:.4g})"
+            f"own return {result['return_before']:.4g} before, {result['return_after']:.4g} after {steps} "
+            f"steps{rounded} (at random {result['return_at_random']:.4g})"
             + ("" if success is None else f"; success {success:.0%}")
         )
     else:

@@ -44,11 +44,13 @@ FEATURES, CLIPS = "features", "clips"
 
 @dataclass(frozen=True, eq=False)
 class Show:
-    """What one is told while it works. doing: what takes more than a moment. progress: environment steps. told: a row
-    for every session. says: sentences. looks(open, people): how it stands with the people who are asked."""
+    """What one is told while it works. doing: what takes more than a moment. progress: environment steps. total: how
+    many there are, once it is known. told: a row for every session. says: sentences. looks(open, people): how it stands
+    with the people who are asked."""
 
     doing: Callable[[str], object] = lambda what: None
     progress: Callable[[int], object] = lambda n: None
+    total: Callable[[int], object] = lambda n: None
     told: Callable[[dict[str, Any]], object] = lambda row: None
     says: Callable[[str], object] = say
     looks: Callable[[int, int], object] = lambda questions, people: None
@@ -249,7 +251,9 @@ def _acted(
 ) -> dict[str, Any]:
     show.doing("training")
     began = time.perf_counter()
-    agent, rows, paid = acting.act(where, settings, reward, folder, progress=show.progress, told=show.told)
+    agent, rows, paid = acting.act(
+        where, settings, reward, folder, progress=show.progress, told=show.told, total=show.total
+    )
     seconds = time.perf_counter() - began
     if reward is not None:
         acting.keep_clips(agent.act, where, folder / CLIPS)

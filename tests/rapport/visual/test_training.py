@@ -19,6 +19,7 @@ from policies.soft_argmax import pretrain
 from rapport.run import read_json
 from rapport.train.spaces import SpaceError
 from rapport.visual import learn_from_videos, pool
+from rapport.visual.command import lines
 from rapport.visual.report import write_report
 from rapport.visual.training import Show
 
@@ -101,7 +102,12 @@ def test_what_one_run_learned_another_is_paid_and_nobody_is_asked(settings, tmp_
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("Undrawn", "render_mode"), ("Blank", "NoneType"), ("Uneven", "--horizon")],
+    [
+        ("Undrawn", "render_mode"),
+        ("Blank", "NoneType"),
+        ("Broken", "ModuleNotFoundError.*install"),
+        ("Uneven", "--horizon"),
+    ],
 )
 def test_worlds_that_cannot_be_filmed_are_refused_before_anything(settings, tmp_path, kind, says):
     own = settings(kind, horizon=0 if kind == "Uneven" else 8)
@@ -194,6 +200,14 @@ def test_a_reward_that_was_learned_before_says_how_often_is_filmed_and_what_it_i
     assert "raw" in write_report(tmp_path / "other").read_text()
     with pytest.raises(ValueError, match=r"20 pictures of an episode, and the reward of .* was learned from 4"):
         learn_from_videos(settings(reward_from=str(tmp_path / "one"), frames=20), tmp_path / "third")
+
+
+def test_how_many_steps_there_are_is_told_in_whole_rollouts(settings, tmp_path):
+    totals, steps = [], []
+    own = settings(reward="raw", algorithm="ppo", copies=1, steps=100, sessions=1)
+    result = learn_from_videos(own, tmp_path / "run", show=Show(total=totals.append, progress=steps.append))
+    assert totals == [sum(steps)] == [result["steps"]] and totals[0] > 100
+    assert any(f"after {totals[0]} steps, whole rollouts of the 100 asked for" in line for line in lines(own, result))
 
 
 @pytest.mark.slow
