@@ -38,25 +38,28 @@ def given(options: Train) -> list[str]:
 def settings_of(options: Train) -> Settings:
     """Raises ValueError for flags of which one makes the other meaningless."""
     set_ = given(options)
+    if not (options.reward or options.videos or options.reward_from):
+        ours = ", ".join(_flag(name) for name in set_ if name in OURS)
+        raise ValueError(f"{ours}: of a reward from videos; give --reward too, --reward rapl say, or leave that out.")
     reward = options.reward or "rapl"
-    _refuse([n for n in set_ if n not in (*OURS, *SHARED, *ACTING)], "are not of rewards from videos")
+    _refuse([n for n in set_ if n not in (*OURS, *SHARED, *ACTING)], "not of a run about videos")
     if options.env is None:
-        _refuse([n for n in set_ if n in ACTING], "say how an agent is trained, and there is no --env")
+        _refuse([n for n in set_ if n in ACTING], "of training an agent, and there is no --env")
     if options.videos and not options.ask and not options.reward_from:
         raise ValueError(
             f"Nobody knows which videos of {options.videos} are good: give --ask STUDY, whose people rank them. A "
             "simulated person needs an environment, whose return it knows."
         )
     if options.videos:
-        _refuse([n for n in set_ if n == "pool"], "says how many episodes are filmed, and --videos has them")
+        _refuse([n for n in set_ if n == "pool"], "of filming episodes, and --videos has the videos")
     if reward == "true" or options.reward_from:
-        _refuse([n for n in set_ if n in ASKING], "are of learning a reward, which is there already")
+        _refuse([n for n in set_ if n in ASKING], "of learning a reward, which is there already")
     if reward == "true":
-        _refuse([n for n in set_ if n in ("pay", "frames")], "are of a reward from videos, and --reward is true")
+        _refuse([n for n in set_ if n in ("pay", "frames")], "of a reward from videos, and --reward is true")
     if options.ask:
-        _refuse([n for n in set_ if n == "teacher"], "is a simulated one, and --ask asks people")
+        _refuse([n for n in set_ if n == "teacher"], "of a simulated person, and --ask asks people")
     else:
-        _refuse([n for n in set_ if n in ("store", "run", "patience")], "say how people are asked: give --ask too")
+        _refuse([n for n in set_ if n in ("store", "run", "patience")], "of asking people, and there is no --ask")
     if options.teacher not in TEACHERS:
         raise ValueError(f"--teacher {options.teacher} does not rank videos: take {', '.join(TEACHERS)}.")
     return Settings(
@@ -83,7 +86,11 @@ def settings_of(options: Train) -> Settings:
 
 def _refuse(names: list[str], why: str) -> None:
     if names:
-        raise ValueError(f"{', '.join('--' + name.replace('_', '-') for name in names)} {why}: leave that out.")
+        raise ValueError(f"{', '.join(map(_flag, names))}: {why}; leave that out.")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _place(path: Path | None) -> str:

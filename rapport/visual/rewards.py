@@ -62,14 +62,21 @@ def fit(kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence
             align(rapl, said, rng)
         return rapl
     net = (FrameNet if kind == "frames" else VideoNet)(frames, seed=seed)
-    learn(net, [*said, demos_first(demos, pool, rng)], rng)
+    # No demonstration is worse than itself.
+    others = [video for video in pool if not any(np.array_equal(video, demo) for demo in demos)]
+    learn(net, [*said, demos_first(demos, others, rng)] if others else said, rng)
     return net
 
 
 def scale(model: Model, pool: Sequence[Array]) -> float:
     """1 over the deviation of what the videos are worth; 1 where they are all alike."""
-    spread = float(np.std(model.worth(*padding(pool)).double().numpy()))
-    return 1 / spread if spread > 1e-9 else 1.0
+    worth = model.worth(*padding(pool)).double().numpy()
+    return 1.0 if alike(worth) else 1 / float(np.std(worth))
+
+
+def alike(worth: Array) -> bool:
+    """Whether they differ by no more than float32 is wrong."""
+    return bool(np.ptp(worth) <= 1e-6 * max(1.0, float(np.abs(worth).max())))
 
 
 @dataclass(frozen=True)

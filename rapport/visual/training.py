@@ -155,6 +155,11 @@ def _learned(
     agreed = rewards.agreement(settings.reward, seen, shown, said, settings.seed)
     found.save(folder / REWARD)
     worth = {video.name: float(w) for video, w in zip(videos, found.worths(seen), strict=True)}
+    if rewards.alike(np.array([*worth.values()])):
+        told["warnings"].append(
+            f"All {len(worth)} videos are worth the same, so nothing can be learned from this reward: see whether they "
+            "differ, give another --trunk, or ask more."
+        )
     told |= {
         "demos": names,
         "demos_from": settings.demos or "the best of what was ranked",

@@ -8,7 +8,7 @@ import pytest
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Query, Rank
 from rapport.visual.questions import learned_from, triplets
-from rapport.visual.rewards import agreement, questions
+from rapport.visual.rewards import agreement, alike, fit, questions, scale
 
 
 def said_of(people, n=60, right=False):
@@ -39,6 +39,15 @@ def test_people_who_agree_on_noise_do_not_foretell_each_other():
 def test_what_is_more_than_noise_is_foretold():
     films, said = said_of(("ann", "bob"), right=True)
     assert agreement("video", films, films[:2], said, 0).share.low > 0.6
+
+
+def test_videos_that_are_all_alike_are_worth_the_same_and_scale_nothing():
+    films = [np.ones((3, 4), np.float32)] * 5
+    for kind in ("raw", "video"):  # where every video is a demonstration, none is worse than one
+        _, said = said_of(("ann",), n=5)
+        model = fit(kind, films, films[:2], said, 0)
+        assert scale(model, films) == 1.0
+    assert alike(np.array([3.0, 3.0 + 1e-7])) and not alike(np.array([3.0, 3.1]))
 
 
 def test_one_question_is_one_whoever_and_however_often_it_was_ranked():
