@@ -1,4 +1,4 @@
-"""A folder of somebody's videos as frames: every video cut down to the same few, evenly spread, of one size."""
+"""A folder of somebody's videos as frames: every video cut down to the same few, evenly spread, as they were drawn."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
+
+from policies.filmed import smaller
 
 Frames = npt.NDArray[np.uint8]
 SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif", ".npz")
@@ -34,25 +36,28 @@ def videos_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (_natural(path.name), path.name))
 
 
-def read_video(path: Path, frames: int = 20, size: int = 64) -> Frames:
-    """uint8 [frames,size,size,3]: frames evenly spread from the first to the last, by number, not by time.
+def read_video(path: Path, frames: int = 20, size: int | None = None) -> Frames:
+    """uint8 [frames,H,W,3]: frames evenly spread from the first to the last, by number, not by time.
 
-    Nothing is cut off: what is not square is fitted in, with black beside it. A video with fewer frames shows some of
-    them several times. A .npz holds uint8 [T,H,W,3] under "frames", or as its only array. How a phone was held is not
+    As drawn, made smaller as a film is (`filmed.smaller`), so that a trunk sees both alike. size: squares of so many
+    pixels instead, nothing cut off, with black beside what is not square. A video with fewer frames shows some of them
+    several times. A .npz holds uint8 [T,H,W,3] under "frames", or as its only array. How a phone was held is not
     looked at. Raises VideoError for what cannot be read or has no frame, ValueError for impossible numbers.
     """
-    if frames < 1 or size < 1:
+    if frames < 1 or (size is not None and size < 1):
         raise ValueError(f"frames is {frames}, size {size}; give 1 or more of each")
     path = Path(path)
     if path.suffix.lower() == ".npz":
         every = _array(path)
-        return np.stack([_fitted(every[i], size) for i in _spread(len(every), frames)])
+        return np.stack([_sized(every[i], size) for i in _spread(len(every), frames)])
     # Twice through the file, so that the memory does not grow with its length.
     count = sum(1 for _ in _decoded(path))
     if not count:
         raise VideoError(f"{path} has no frame; {_MEND}")
     wanted = _spread(count, frames)
-    kept = {i: _fitted(_rgb(frame), size) for i, frame in enumerate(_decoded(path)) if i in wanted}
+    kept = {i: _sized(_rgb(frame), size) for i, frame in enumerate(_decoded(path)) if i in wanted}
+    if len(shapes := {frame.shape for frame in kept.values()}) > 1:
+        raise VideoError(f"the frames in {path} are of several sizes, {sorted(shapes)}; save it again in one")
     return np.stack([kept[i] for i in wanted])
 
 
@@ -101,6 +106,10 @@ def _array(path: Path) -> Frames:
             f"the frames in {path} are {found.dtype} {list(found.shape)}; save uint8 [T,H,W,3], at least one"
         )
     return found
+
+
+def _sized(frame: Frames, size: int | None) -> Frames:
+    return smaller(frame) if size is None else _fitted(frame, size)
 
 
 def _fitted(frame: Frames, size: int) -> Frames:

@@ -139,8 +139,8 @@ class Train:
     """What sees. soft-argmax: learned here. Or timm's resnet18 and others, NAME or NAME=WEIGHTS, or a saved trunk."""
     pay: Literal["sum", "drop"] = "sum"
     """When a video is paid. sum: when it ends. drop: what each picture adds, in sum the same, but learned worse."""
-    frames: int = 20
-    """About how many pictures are taken of an episode."""
+    frames: int = 0
+    """About how many pictures are taken of an episode; 0: 20, or with --reward-from as many as that learned from."""
     pool: int = 300
     """How many episodes are filmed to be asked about."""
     bounds: tuple[float, float] = (-1.0, 1.0)

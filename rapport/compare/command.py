@@ -15,6 +15,7 @@ from rapport.compare.statistics import Interval, iqm_interval, paired_difference
 from rapport.console import say
 from rapport.train.learner import at_random
 from rapport.train.spaces import world
+from rapport.visual.settings import FEWEST, TEACHERS
 
 if TYPE_CHECKING:
     from rapport.cli import Compare
@@ -59,6 +60,16 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
         )
     if filmed and options.clip != 50:
         raise ValueError(f"--clip is {options.clip}, and {', '.join(filmed)} see whole videos: leave it out.")
+    if filmed and options.teacher not in TEACHERS:
+        raise ValueError(
+            f"--teacher {options.teacher} does not rank videos, which {', '.join(filmed)} learn from: take "
+            f"{', '.join(TEACHERS)}."
+        )
+    if filmed and (few := [n for n in options.budgets if n < FEWEST]):
+        raise ValueError(
+            f"A budget of {few[0]} answers: {', '.join(filmed)} take their demonstrations from them too; give at least "
+            f"{FEWEST}."
+        )
     base = Cell("", "", 0, 0, *given, filmed=bool(filmed))
     cells, trials = [], []
     for env in dict.fromkeys(options.envs):

@@ -91,20 +91,21 @@ def _seen_as(found: World, make: Callable[[], Any]) -> World:
 
 def _try(found: World) -> None:
     """Whether there is a picture at all, before anything long begins."""
+    env: Filmed | None = None
     try:
         env = Filmed(found.drawn(), 1)
-    except Exception as error:  # of any kind: it is somebody else's code
-        raise SpaceError(
-            f"{found.name} cannot be drawn ({type(error).__name__}: {error}), and its reward is to be of its pictures; "
-            'let it take render_mode="rgb_array"'
-        ) from error
-    try:
         env.reset(seed=0)
         env.step(env.action_space.sample())
     except FilmError as error:
         raise SpaceError(f"{found.name}: {error}") from error
+    except Exception as error:  # of any kind: it is somebody else's code
+        raise SpaceError(
+            f"{found.name} cannot be drawn ({type(error).__name__}: {error}), and its reward is to be of its pictures; "
+            'let it take render_mode="rgb_array", and install what it draws with'
+        ) from error
     finally:
-        env.close()
+        if env is not None:
+            env.close()
 
 
 def paid_world(where: Place, settings: Settings, reward: FilmReward | None) -> World:
@@ -142,11 +143,16 @@ def act(
     *,
     progress: Callable[[int], object],
     told: Callable[[dict[str, Any]], object],
+    total: Callable[[int], object],
 ) -> tuple[Learner, list[dict[str, Any]], World]:
-    """Advances the agent by what the folder has not finished, saved after every session. Raises NotFinite."""
+    """Advances the agent by what the folder has not finished, saved after every session. Raises NotFinite.
+
+    total: told how many steps there are in all, sessions of whole rollouts, which may be more than was asked for.
+    """
     paid = paid_world(where, settings, reward)
     agent = learner(paid, settings, progress)
     each = -(-settings.steps // settings.sessions // agent.chunk) * agent.chunk
+    total(each * settings.sessions)
     kept = folder / "rounds.json"
     rows = read_json(kept) if kept.exists() else []
     done = checkpoint.latest(folder / "checkpoints") or 0

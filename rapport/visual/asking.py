@@ -99,8 +99,8 @@ def from_people(
                 if (now := sum(map(len, said.values()))) != heard:
                     heard, since = now, time.monotonic()
                 if time.monotonic() - since > 60 * asking.patience:
+                    desk.withdraw(store, missing)  # first: whoever is killed between the two waits again
                     store.log_cursor(log, stage, store.last_seq())
-                    desk.withdraw(store, missing)
                     return
                 time.sleep(LOOK)
 

@@ -38,25 +38,28 @@ def given(options: Train) -> list[str]:
 def settings_of(options: Train) -> Settings:
     """Raises ValueError for flags of which one makes the other meaningless."""
     set_ = given(options)
+    if not (options.reward or options.videos or options.reward_from):
+        ours = ", ".join(_flag(name) for name in set_ if name in OURS)
+        raise ValueError(f"{ours}: of a reward from videos; give --reward too, --reward rapl say, or leave that out.")
     reward = options.reward or "rapl"
-    _refuse([n for n in set_ if n not in (*OURS, *SHARED, *ACTING)], "are not of rewards from videos")
+    _refuse([n for n in set_ if n not in (*OURS, *SHARED, *ACTING)], "not of a run about videos")
     if options.env is None:
-        _refuse([n for n in set_ if n in ACTING], "say how an agent is trained, and there is no --env")
+        _refuse([n for n in set_ if n in ACTING], "of training an agent, and there is no --env")
     if options.videos and not options.ask and not options.reward_from:
         raise ValueError(
             f"Nobody knows which videos of {options.videos} are good: give --ask STUDY, whose people rank them. A "
             "simulated person needs an environment, whose return it knows."
         )
     if options.videos:
-        _refuse([n for n in set_ if n == "pool"], "says how many episodes are filmed, and --videos has them")
+        _refuse([n for n in set_ if n == "pool"], "of filming episodes, and --videos has the videos")
     if reward == "true" or options.reward_from:
-        _refuse([n for n in set_ if n in ASKING], "are of learning a reward, which is there already")
+        _refuse([n for n in set_ if n in ASKING], "of learning a reward, which is there already")
     if reward == "true":
-        _refuse([n for n in set_ if n in ("pay", "frames")], "are of a reward from videos, and --reward is true")
+        _refuse([n for n in set_ if n in ("pay", "frames")], "of a reward from videos, and --reward is true")
     if options.ask:
-        _refuse([n for n in set_ if n == "teacher"], "is a simulated one, and --ask asks people")
+        _refuse([n for n in set_ if n == "teacher"], "of a simulated person, and --ask asks people")
     else:
-        _refuse([n for n in set_ if n in ("store", "run", "patience")], "say how people are asked: give --ask too")
+        _refuse([n for n in set_ if n in ("store", "run", "patience")], "of asking people, and there is no --ask")
     if options.teacher not in TEACHERS:
         raise ValueError(f"--teacher {options.teacher} does not rank videos: take {', '.join(TEACHERS)}.")
     return Settings(
@@ -83,7 +86,11 @@ def settings_of(options: Train) -> Settings:
 
 def _refuse(names: list[str], why: str) -> None:
     if names:
-        raise ValueError(f"{', '.join('--' + name.replace('_', '-') for name in names)} {why}: leave that out.")
+        raise ValueError(f"{', '.join(map(_flag, names))}: {why}; leave that out.")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _place(path: Path | None) -> str:
@@ -92,11 +99,16 @@ def _place(path: Path | None) -> str:
 
 def default_folder(settings: Settings, asking: Asking | None) -> Path:
     about = settings.env or Path(settings.videos).resolve().name
-    parts = ["train", re.sub(r"[^A-Za-z0-9._-]+", "-", about), settings.reward, f"seed{settings.seed}"]
+    parts = [
+        "train",
+        re.sub(r"[^A-Za-z0-9._-]+", "-", about),
+        "" if settings.reward_from else settings.reward,
+        f"seed{settings.seed}",
+    ]
     parts += [f"{settings.answers}answers"] if settings.asks else []
     parts += [f"from-{Path(settings.reward_from).resolve().name}"] if settings.reward_from else []
     parts += [f"asked-{asking.study.resolve().name}"] if asking else []
-    return Path("runs") / "-".join(parts)
+    return Path("runs") / "-".join(part for part in parts if part)
 
 
 def command(options: Train) -> int:
@@ -114,9 +126,14 @@ def command(options: Train) -> int:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
+        def total(steps: int) -> None:
+            bar.total = steps
+            bar.refresh()
+
         show = Show(
             doing=bar.set_description_str,
             progress=bar.update,
+            total=total,
             told=told,
             says=lambda text: tqdm.write(text, file=sys.stderr),
             looks=lambda left, people: bar.set_postfix_str(f"{left} questions open, {people} people answer"),
@@ -143,16 +160,17 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
         demos = len(result["demos"])
         found.append(
             f"{spent['asked']} questions: {spent['answered']} answered, {spent['skipped']} skipped; "
-            f"{result['learned_from']} learned from, {demos} demonstration{'s' * (demos != 1)}"
+            f"{result['learned_from']} rankings learned from, {demos} demonstration{'s' * (demos != 1)}"
         )
         if share is not None:
             within = "" if low is None else f" [{low:.0%}, {high:.0%}]"
             found.append(f"of pairs in rankings it had not learned from, the reward orders {share:.0%}{within} alike")
     if settings.env:
-        success = result["success_after"]
+        success, steps = result["success_after"], result["steps"]
+        rounded = "" if steps == settings.steps else f", whole rollouts of the {settings.steps} asked for"
         found.append(
-            f"own return {result['return_before']:.4g} before, {result['return_after']:.4g} after {result['steps']} "
-            f"steps (at random {result['return_at_random']:.4g})"
+            f"own return {result['return_before']:.4g} before, {result['return_after']:.4g} after {steps} "
+            f"steps{rounded} (at random {result['return_at_random']:.4g})"
             + ("" if success is None else f"; success {success:.0%}")
         )
     else:
@@ -164,7 +182,7 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """What --json prints."""
     keys = ("env", "method", "seed", "return_before", "return_after", "success_after", "steps", "exact")
-    more = ("seconds", "learned_from", "demos", "agreement", "correlation", "warnings")
+    more = ("seconds", "learned_from", "questions_learned_from", "demos", "agreement", "correlation", "warnings")
     spent = result.get("budget", {})
     worth = {} if "steps" in result else {"worth": result["worth"]}
     return {**{k: result[k] for k in (*keys, *more) if k in result}, **worth, **spent}

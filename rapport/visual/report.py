@@ -25,9 +25,9 @@ from rapport.run import RunError, read_json
 from rapport.train.report import BUDGET, settings_told
 from rapport.visual import pool
 from rapport.visual.asking import shown
-from rapport.visual.folder import of_folder
+from rapport.visual.folder import DEMOS, POOL, REWARD
 from rapport.visual.pool import Video
-from rapport.visual.training import CLIPS, FEATURES, POOL, REWARD
+from rapport.visual.training import CLIPS, FEATURES
 
 FEW = 3  # clips of a kind
 FPS = 10
@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
     config, result = (read_json(folder / f"{name}.json") for name in ("config", "result"))
     about = config["env"] or Path(config["videos"]).name
     parts = [
-        f'<p class="eyebrow">{escape(about)} · {escape(config["reward"])} · seed {config["seed"]}</p>',
+        f'<p class="eyebrow">{escape(about)} · {escape(result["method"])} · seed {config["seed"]}</p>',
         f"<h1>{escape(_title(config, result))}</h1>",
         f'<p class="lead">{escape(_lead(config, result))}</p>',
         *(note(escape(warning)) for warning in result["warnings"]),
@@ -74,9 +74,9 @@ def _title(config: dict[str, Any], result: dict[str, Any]) -> str:
 
 
 def _lead(config: dict[str, Any], result: dict[str, Any]) -> str:
-    told = [TITLES[config["reward"]] + "."]
+    told = [f"{TITLES[config['reward']]}."]
     if config["reward_from"]:
-        told = [f"The reward was learned before, in {config['reward_from']}."]
+        told = [f"The reward ({result['method']}) was learned before, in {config['reward_from']}."]
     if "budget" in result:
         who = "People" if "asked" in config else f"A simulated person ({config['teacher']})"
         spent = result["budget"]
@@ -142,8 +142,14 @@ def _learned(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> li
         "too few to say" if share is None else f"{share:.0%}" + ("" if low is None else f" [{low:.0%}, {high:.0%}]")
     )
     said = [
-        ("rankings that were learned from", str(result["learned_from"])),
-        ("pairs ordered as in rankings held out, in folds", f"{agreed}, of {result['agreement_rankings']} rankings"),
+        (
+            "rankings that were learned from",
+            f"{result['learned_from']}, of {result['questions_learned_from']} questions",
+        ),
+        (
+            "pairs ordered as in rankings of questions held out, in folds",
+            f"{agreed}, of {result['agreement_rankings']} rankings of {result['agreement_questions']} questions",
+        ),
     ]
     if result["correlation"] is not None:
         said.append(("rank correlation with the true return, over all videos", f"{result['correlation']:.2f}"))
@@ -152,9 +158,9 @@ def _learned(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> li
 
 
 def _demos(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> list[Video]:
-    if config["demos"] and Path(config["demos"]).is_dir():
-        return of_folder(Path(config["demos"]), config["frames"])[: 2 * FEW]
-    return [] if config["demos"] else [pool.read(folder / POOL, name) for name in result["demos"]]
+    if config["demos"]:
+        return [pool.read(folder / DEMOS, name) for name in result["demos"][: 2 * FEW]]
+    return [pool.read(folder / POOL, name) for name in result["demos"]]
 
 
 def _apart(best: Sequence[Video], demos: Sequence[Video]) -> Video:

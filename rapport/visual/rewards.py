@@ -27,11 +27,16 @@ FOLDS = 5
 
 
 def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrunk:
-    """soft-argmax, learned from the pool; one of timm's, NAME or NAME=WEIGHTS; or a file of a trunk."""
+    """soft-argmax, learned from the pool, and kept."""
+    seen = sha256(b"".join(sha256(video.frames.tobytes()).digest() for video in pool)).hexdigest()
+    key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
+    return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
+
+
+def named_trunk(settings: Settings) -> FrozenTrunk | None:
+    """One of timm's, NAME or NAME=WEIGHTS, or a file of a trunk; None where it is to be learned. Raises TrunkError."""
     if settings.trunk == "soft-argmax":
-        seen = sha256(b"".join(sha256(video.frames.tobytes()).digest() for video in pool)).hexdigest()
-        key = {"recipe": RECIPE, "steps": settings.pretraining, "seed": settings.seed, "videos": seen}
-        return cached_trunk(folder, key, lambda: _pretrained(settings, pool))
+        return None
     name, _, weights = settings.trunk.partition("=")
     if not weights and Path(name).suffix == ".safetensors":
         return encoders.load(Path(name))
@@ -57,47 +62,78 @@ def fit(kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence
             align(rapl, said, rng)
         return rapl
     net = (FrameNet if kind == "frames" else VideoNet)(frames, seed=seed)
-    learn(net, [*said, demos_first(demos, pool, rng)], rng)
+    # No demonstration is worse than itself.
+    others = [video for video in pool if not any(np.array_equal(video, demo) for demo in demos)]
+    learn(net, [*said, demos_first(demos, others, rng)] if others else said, rng)
     return net
 
 
 def scale(model: Model, pool: Sequence[Array]) -> float:
     """1 over the deviation of what the videos are worth; 1 where they are all alike."""
-    spread = float(np.std(model.worth(*padding(pool)).double().numpy()))
-    return 1 / spread if spread > 1e-9 else 1.0
+    worth = model.worth(*padding(pool)).double().numpy()
+    return 1.0 if alike(worth) else 1 / float(np.std(worth))
+
+
+def alike(worth: Array) -> bool:
+    """Whether they differ by no more than float32 is wrong."""
+    return bool(np.ptp(worth) <= 1e-6 * max(1.0, float(np.abs(worth).max())))
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Of the pairs within rankings that the reward had not learned from, the share that it orders as they were, and its
-    95 % interval over rankings (bootstrap); NaN where there are too few."""
+    95 % interval over questions (bootstrap); NaN where there are too few. What several people say of one question is
+    averaged, and held out together: who agree tell each other's answers."""
 
     share: Interval
     rankings: int
+    questions: int
 
 
 def agreement(
     kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int
 ) -> Agreement:
-    """In folds: each ranking is predicted by a reward fitted to the others, so that none is spent on looking."""
-    shares: list[float] = []
-    for n, part in enumerate(said):
-        order = np.random.default_rng([seed, 4]).permutation(len(part))
-        for fold in range(min(FOLDS, len(part))):
-            out, within = order[fold::FOLDS], np.setdiff1d(order, order[fold::FOLDS])
-            rest = [other if i != n else part[within] for i, other in enumerate(said) if i != n or len(within)]
-            if not rest:
-                continue
-            model, held = fit(kind, pool, demos, rest, seed), part[out]
-            assert isinstance(held.segments.obs, torch.Tensor)
-            worth = model.worth(held.segments.obs, held.segments.mask)
-            first, second = torch.triu_indices(held.target.shape[1], held.target.shape[1], 1)
-            wanted = torch.sign(held.target[:, first] - held.target[:, second])
-            given = torch.sign(worth[:, first] - worth[:, second])
-            right = torch.where(given == 0, 0.5, (given == wanted).double())
-            decided = (wanted != 0).double()
-            each = (right * decided).sum(1) / decided.sum(1)
-            shares += each[decided.sum(1) > 0].tolist()
-    if not shares:
-        return Agreement(Interval(*[float("nan")] * 3), 0)
-    return Agreement(paired_difference([shares]), len(shares))
+    """In folds: each question is predicted by a reward fitted to the others, so that none is spent on looking."""
+    asked = questions(said)
+    number = len({int(q) for part in asked for q in part})
+    order = np.random.default_rng([seed, 4]).permutation(number)
+    shares: dict[int, list[float]] = {}
+    for fold in range(min(FOLDS, number)):
+        out = [np.isin(part, order[fold::FOLDS]) for part in asked]
+        rest = [part[np.flatnonzero(~o)] for part, o in zip(said, out, strict=True) if not o.all()]
+        if not rest:
+            continue
+        model = fit(kind, pool, demos, rest, seed)
+        for part, ids, o in zip(said, asked, out, strict=True):
+            if o.any():
+                for question, share in zip(ids[o], _alike(model, part[np.flatnonzero(o)]), strict=True):
+                    shares.setdefault(int(question), []).extend([share] if share == share else [])
+    each = [float(np.mean(row)) for row in shares.values() if row]
+    if not each:
+        return Agreement(Interval(*[float("nan")] * 3), 0, 0)
+    return Agreement(paired_difference([each]), sum(map(len, shares.values())), len(each))
+
+
+def questions(said: Sequence[Feedback]) -> list[Array]:
+    """Of each ranking, by part [B], the number of its question: the same where the same videos were shown."""
+    seen: dict[frozenset[bytes], int] = {}
+    return [np.array([seen.setdefault(_shown(part, row), len(seen)) for row in range(len(part))]) for part in said]
+
+
+def _shown(part: Feedback, row: int) -> frozenset[bytes]:
+    obs, mask = part.segments.obs, part.segments.mask
+    assert isinstance(obs, torch.Tensor)
+    return frozenset(video[there].numpy().tobytes() for video, there in zip(obs[row], mask[row], strict=True))
+
+
+def _alike(model: Model, held: Feedback) -> list[float]:
+    """Of each ranking the share of pairs that the model orders as it does; NaN where it is all ties."""
+    assert isinstance(held.segments.obs, torch.Tensor)
+    worth = model.worth(held.segments.obs, held.segments.mask)
+    first, second = torch.triu_indices(held.target.shape[1], held.target.shape[1], 1)
+    wanted = torch.sign(held.target[:, first] - held.target[:, second])
+    given = torch.sign(worth[:, first] - worth[:, second])
+    decided = (wanted != 0).double()
+    right = torch.where(given == 0, 0.5, (given == wanted).double())
+    found: list[float] = ((right * decided).sum(1) / decided.sum(1)).tolist()
+    return found

@@ -12,6 +12,7 @@ Kind = Literal["rapl", "raw", "frames", "video", "true"]
 Teacher = Literal["oracle", "mistake", "noisy"]
 Algorithm = Literal["ppo", "sac"]
 TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
+USUAL = 20  # pictures of an episode
 FEWEST = 6  # answers from which demonstrations and a reward can both be had
 
 
@@ -24,7 +25,8 @@ class Settings:
     reward: rapl, transport in an aligned representation; raw, the same in one that nobody aligned; frames and video,
     networks that learn from the same answers; true, the environment's own, which asks nobody. reward_from: a run whose
     reward is paid, learned before; nobody is asked. trunk: soft-argmax, learned here; resnet18 and other names of timm,
-    or a file of weights. pay, frames: see `policies.filmed`; an episode gives about so many pictures. pool: episodes
+    or a file of weights. pay, frames: see `policies.filmed`; an episode gives about so many pictures; 0: as many as the
+    reward that is paid was learned from, and 20 for a new one. pool: episodes
     that are filmed to be asked about. steps, copies, sessions, rate: of the agent; it is looked at, over `episodes`
     episodes, after each session. pretraining: steps in which soft-argmax learns.
     """
@@ -37,7 +39,7 @@ class Settings:
     reward_from: str = ""
     trunk: str = "soft-argmax"
     pay: Pay = "sum"
-    frames: int = 20
+    frames: int = 0
     pool: int = 300
     answers: int = 50
     teacher: Teacher = "oracle"
@@ -65,10 +67,10 @@ class Settings:
             + ("." if self.demos else ", or a folder of demonstrations with --demos.").rstrip(): (
                 self.asks and self.answers < least
             ),
-            f"{self.frames} pictures of an episode, a pool of {self.pool}, {self.copies} copies, {self.episodes} "
-            f"episodes to look at, {self.sessions} sessions: give at least 1 of each.": (
-                min(self.frames, self.pool, self.copies, self.episodes, self.sessions) < 1
-            ),
+            f"{self.frames} pictures of an episode: give at least 1, or 0 for the usual number.": self.frames < 0,
+            f"A horizon of {self.horizon} steps: give at least 1, or 0 for the environment's own.": self.horizon < 0,
+            f"A pool of {self.pool}, {self.copies} copies, {self.episodes} episodes to look at, {self.sessions} "
+            "sessions: give at least 1 of each.": (min(self.pool, self.copies, self.episodes, self.sessions) < 1),
             f"A pool of {self.pool} videos: a question is about three, give at least that many.": (
                 self.asks and not self.videos and self.pool < 3
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from rapport.run import machine, read_json, run_folder, write_json
 from rapport.train.people import Asking, erased, kept
 from rapport.visual import acting, pool, rewards
 from rapport.visual.asking import Source, from_people, from_teacher
-from rapport.visual.folder import of_folder
+from rapport.visual.folder import POOL, REWARD, Brought, brought, keep
 from rapport.visual.pool import Video
 from rapport.visual.questions import (
     TooFewVideos,
@@ -37,18 +37,20 @@ from rapport.visual.questions import (
     triplets,
     winners,
 )
-from rapport.visual.settings import Settings
+from rapport.visual.settings import USUAL, Settings
 
-REWARD, POOL, FEATURES, CLIPS = "reward", "pool", "features", "clips"
+FEATURES, CLIPS = "features", "clips"
 
 
 @dataclass(frozen=True, eq=False)
 class Show:
-    """What one is told while it works. doing: what takes more than a moment. progress: environment steps. told: a row
-    for every session. says: sentences. looks(open, people): how it stands with the people who are asked."""
+    """What one is told while it works. doing: what takes more than a moment. progress: environment steps. total: how
+    many there are, once it is known. told: a row for every session. says: sentences. looks(open, people): how it stands
+    with the people who are asked."""
 
     doing: Callable[[str], object] = lambda what: None
     progress: Callable[[int], object] = lambda n: None
+    total: Callable[[int], object] = lambda n: None
     told: Callable[[dict[str, Any]], object] = lambda row: None
     says: Callable[[str], object] = say
     looks: Callable[[int, int], object] = lambda questions, people: None
@@ -65,6 +67,10 @@ def learn_from_videos(
     folder = Path(folder)
     _check(settings, ask)
     torch.set_num_threads(1)  # networks this small are slower on two
+    mine = brought(settings, folder)
+    settings = replace(settings, frames=_frames(settings, mine.reward))
+    if settings.asks:
+        _first(settings, mine)
     config: dict[str, Any] = asdict(settings)
     if ask:
         ask.check()
@@ -74,12 +80,12 @@ def learn_from_videos(
     where = acting.place(settings) if settings.env else None
     with run_folder(folder, config):
         clock = Clock(folder / "seconds.json")
-        result: dict[str, Any] = {"env": settings.env, "method": settings.reward, "seed": settings.seed}
-        reward: FilmReward | None = None
-        if settings.reward_from:
-            reward = film_reward.load(reward_folder(Path(settings.reward_from)))
-        elif settings.asks:
-            reward, learned = _learned(settings, folder, where, ask, config, show)
+        keep(mine, folder)
+        reward = mine.reward
+        paid = settings.reward if reward is None else reward.kind
+        result: dict[str, Any] = {"env": settings.env, "method": paid, "seed": settings.seed}
+        if settings.asks:
+            reward, learned = _learned(settings, folder, where, mine, ask, config, show)
             result |= learned
         clock.save()
         if where is not None:
@@ -91,11 +97,6 @@ def learn_from_videos(
         return dict(read_json(folder / "result.json"))
 
 
-def reward_folder(run: Path) -> Path:
-    """Of a run, or what is such a folder itself."""
-    return run if (run / film_reward.ABOUT).exists() else run / REWARD
-
-
 def _check(settings: Settings, ask: Asking | None) -> None:
     if settings.asks and settings.videos and ask is None:
         raise ValueError(f"Nobody knows which videos of {settings.videos} are good: give a study, whose people say.")
@@ -105,10 +106,28 @@ def _check(settings: Settings, ask: Asking | None) -> None:
         raise ValueError(f"{settings.demos} holds the demonstrations and what is asked about: give two folders.")
 
 
+def _frames(settings: Settings, reward: FilmReward | None) -> int:
+    """Pictures of an episode: a reward is paid for films such as it was learned from."""
+    if reward is not None and settings.frames not in (0, reward.frames):
+        raise ValueError(
+            f"{settings.frames} pictures of an episode, and the reward of {settings.reward_from} was learned from "
+            f"{reward.frames}: leave the number out."
+        )
+    return settings.frames or (USUAL if reward is None else reward.frames)
+
+
+def _first(settings: Settings, mine: Brought) -> tuple[Array, int]:
+    """(the videos of the first questions, int [n,3]; how many follow). Raises TooFewVideos."""
+    last = 0 if mine.demos else finals(settings.answers)
+    among = len(mine.videos) if settings.videos else settings.pool
+    return triplets(among, settings.answers - last, np.random.default_rng([settings.seed, 5])), last
+
+
 def _learned(
     settings: Settings,
     folder: Path,
     where: acting.Place | None,
+    mine: Brought,
     ask: Asking | None,
     config: Mapping[str, Any],
     show: Show,
@@ -118,13 +137,10 @@ def _learned(
     if kept.exists():
         return film_reward.load(folder / REWARD), read_json(kept)
     show.doing("filming")
-    videos = videos_of(settings, folder, where, show)
-    demos = of_folder(Path(settings.demos), settings.frames) if settings.demos else []
-    last = 0 if demos else finals(settings.answers)
-    rng = np.random.default_rng([settings.seed, 5])
-    groups = triplets(len(videos), settings.answers - last, rng)  # first, since it may be impossible
+    videos = mine.videos or _filmed(settings, folder, where, show)
+    demos, (groups, last) = mine.demos, _first(settings, mine)
     show.doing("learning to see")
-    eyes = rewards.trunk(settings, videos, folder)
+    eyes = mine.trunk or rewards.trunk(settings, videos, folder)
     seen = embed(eyes, [video.frames for video in videos], folder / FEATURES)
     asked = config.get("asked", {})
     show.doing("asking")
@@ -139,11 +155,17 @@ def _learned(
     agreed = rewards.agreement(settings.reward, seen, shown, said, settings.seed)
     found.save(folder / REWARD)
     worth = {video.name: float(w) for video, w in zip(videos, found.worths(seen), strict=True)}
+    if rewards.alike(np.array([*worth.values()])):
+        told["warnings"].append(
+            f"All {len(worth)} videos are worth the same, so nothing can be learned from this reward: see whether they "
+            "differ, give another --trunk, or ask more."
+        )
     told |= {
         "demos": names,
         "demos_from": settings.demos or "the best of what was ranked",
         "agreement": [_number(x) for x in (agreed.share.value, agreed.share.low, agreed.share.high)],
         "agreement_rankings": agreed.rankings,
+        "agreement_questions": agreed.questions,
         "worth": worth,
         "correlation": _correlation(videos, worth),
     }
@@ -151,25 +173,12 @@ def _learned(
     return found, told
 
 
-def videos_of(settings: Settings, folder: Path, where: acting.Place | None, show: Show) -> list[Video]:
-    """What is asked about. A folder of the user's is read once and kept, so that the run does not depend on it."""
-    if not settings.videos:
-        assert where is not None
-        total = settings.pool
-        return pool.film(
-            lambda: where.filmed(None),
-            total,
-            settings.seed,
-            folder / POOL,
-            lambda k: show.doing(f"filming {k} of {total}"),
-        )
-    names = folder / "videos.json"
-    if not names.exists():
-        read = of_folder(Path(settings.videos), settings.frames)
-        for video in read:
-            pool.keep(folder / POOL, video)
-        write_json(names, [video.name for video in read])
-    return [pool.read(folder / POOL, name) for name in read_json(names)]
+def _filmed(settings: Settings, folder: Path, where: acting.Place | None, show: Show) -> list[Video]:
+    assert where is not None
+    total = settings.pool
+    return pool.film(
+        lambda: where.filmed(None), total, settings.seed, folder / POOL, lambda k: show.doing(f"filming {k} of {total}")
+    )
 
 
 @contextmanager
@@ -235,7 +244,8 @@ def _asked(
         rest,
         {
             "budget": asdict(spent(said, queries)),
-            "learned_from": sum(len(part) for part in rest),
+            "learned_from": sum(len(part) for part in rest),  # rankings: several people rank the same question
+            "questions_learned_from": len({int(q) for part in rewards.questions(rest) for q in part}),
             "warnings": warnings,
         },
     )
@@ -246,7 +256,9 @@ def _acted(
 ) -> dict[str, Any]:
     show.doing("training")
     began = time.perf_counter()
-    agent, rows, paid = acting.act(where, settings, reward, folder, progress=show.progress, told=show.told)
+    agent, rows, paid = acting.act(
+        where, settings, reward, folder, progress=show.progress, told=show.told, total=show.total
+    )
     seconds = time.perf_counter() - began
     if reward is not None:
         acting.keep_clips(agent.act, where, folder / CLIPS)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from policies.filmed import Filmed
+from policies.soft_argmax import pretrain
 from policies.videos import VideoError, read_video, videos_in
+from tests.rapport.visual.worlds import Dot
 
 
 def counting(frames: int, height: int = 48, width: int = 48) -> np.ndarray:
@@ -53,6 +56,27 @@ def test_what_is_not_square_is_fitted_in_with_black_beside_it(tmp_path: Path) ->
         found = read_video(tmp_path / "a.npz", 4, 32)
         lying = found.swapaxes(1, 2) if turned else found
         assert (lying[:, :8] == 0).all() and (lying[:, 8:24] == 200).all() and (lying[:, 24:] == 0).all()
+
+
+class Wide(Dot):
+    """Drawn larger than a film keeps, and not square."""
+
+    def render(self) -> np.ndarray:
+        return np.ascontiguousarray(super().render().repeat(9, 0).repeat(13, 1))
+
+
+@pytest.mark.parametrize("kind", [Dot, Wide])
+def test_a_film_and_the_file_that_was_drawn_of_it_are_seen_alike(kind: type[Dot], tmp_path: Path) -> None:
+    env, drawn = Filmed(kind("rgb_array")), []
+    env.reset(seed=0)
+    for _ in range(8):
+        env.step(np.array([0.5]))
+        drawn.append(env.render())
+    np.savez(tmp_path / "a.npz", frames=np.stack(drawn))
+    read = read_video(tmp_path / "a.npz", 8)
+    assert read.shape[1] != read.shape[2] and (read == np.stack(env.film)).all()
+    trunk = pretrain([np.stack(env.film)], steps=1)
+    np.testing.assert_array_equal(trunk(read), trunk(np.stack(env.film)))
 
 
 def test_arrays_are_read_by_name_or_where_there_is_one(tmp_path: Path) -> None:

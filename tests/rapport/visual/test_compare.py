@@ -27,6 +27,13 @@ def test_clips_and_videos_are_not_mixed():
         plan(Compare(envs=("E",), methods=("rapl",), clip=25))
 
 
+def test_what_no_cell_could_be_run_with_is_refused_before_the_first():
+    with pytest.raises(ValueError, match="--teacher skip does not rank videos"):
+        plan(Compare(envs=("E",), methods=("rapl", "true"), teacher="skip"))
+    with pytest.raises(ValueError, match="A budget of 5 answers: rapl take"):
+        plan(Compare(envs=("E",), methods=("rapl", "true"), budgets=(5, 30)))
+
+
 def test_other_comparisons_keep_the_folders_that_they_had():
     _, (cell, *_) = plan(Compare(envs=("Pendulum-v1",), methods=("pebble",), budgets=(100,), seeds=1))
     assert (

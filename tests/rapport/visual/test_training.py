@@ -15,9 +15,11 @@ import pytest
 from embodied.episodes import Episodes
 from embodied.store import Store
 from policies import film_reward
+from policies.soft_argmax import pretrain
 from rapport.run import read_json
 from rapport.train.spaces import SpaceError
 from rapport.visual import learn_from_videos, pool
+from rapport.visual.command import lines
 from rapport.visual.report import write_report
 from rapport.visual.training import Show
 
@@ -100,7 +102,12 @@ def test_what_one_run_learned_another_is_paid_and_nobody_is_asked(settings, tmp_
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("Undrawn", "render_mode"), ("Blank", "NoneType"), ("Uneven", "--horizon")],
+    [
+        ("Undrawn", "render_mode"),
+        ("Blank", "NoneType"),
+        ("Broken", "ModuleNotFoundError.*install"),
+        ("Uneven", "--horizon"),
+    ],
 )
 def test_worlds_that_cannot_be_filmed_are_refused_before_anything(settings, tmp_path, kind, says):
     own = settings(kind, horizon=0 if kind == "Uneven" else 8)
@@ -127,13 +134,15 @@ def test_pictures_of_several_sizes_are_refused(settings, tmp_path):
         ({"videos": "nowhere"}, "a study, whose people"),
         ({"trunk": "nowhere.safetensors"}, "cannot be read"),
         ({"trunk": "resnet18=nowhere"}, "weights nowhere cannot be read"),
-        ({"frames": 0}, "0 pictures"),
+        ({"frames": -1}, "-1 pictures"),
+        ({"horizon": -5}, "-5 steps"),
         ({"steps": 5}, "ten steps"),
     ],
 )
 def test_settings_that_cannot_work_say_why(settings, tmp_path, wrong, says):
     with pytest.raises(ValueError, match=says):
         learn_from_videos(settings(**wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # so that the same command with the mend is not refused
 
 
 def test_a_folder_of_demonstrations_is_near_to_itself(settings, tmp_path):
@@ -147,6 +156,58 @@ def test_a_folder_of_demonstrations_is_near_to_itself(settings, tmp_path):
     result = learn_from_videos(settings(demos=str(demos), answers=4, reward="video"), tmp_path / "run")
     assert len(result["demos"]) == 4 and result["learned_from"] == 4
     write_report(tmp_path / "run")
+
+
+def stopping(where):
+    def doing(what):
+        if what.startswith(where):
+            raise Stop
+
+    return Show(doing=doing)
+
+
+def test_what_is_brought_is_kept_and_may_change_between_two_starts(settings, tmp_path):
+    films = [np.random.default_rng(n).integers(0, 255, (5, 20, 30, 3), dtype=np.uint8) for n in range(4)]
+    demos, eyes, run = tmp_path / "demos", tmp_path / "eyes.safetensors", tmp_path / "run"
+    demos.mkdir()
+    for n in range(2):
+        np.savez(demos / f"{n}.npz", frames=films[n])
+    pretrain(films, steps=1).save(eyes)
+    own = settings(reward="raw", demos=str(demos), trunk=str(eyes))
+    learn_from_videos(own, tmp_path / "whole")
+    with pytest.raises(Stop):
+        learn_from_videos(own, run, show=stopping("filming 7"))
+    np.savez(demos / "0.npz", frames=films[2])
+    eyes.unlink()
+    learn_from_videos(own, run)
+    assert same(run) == same(tmp_path / "whole")
+    shutil.rmtree(demos)
+    assert "Demonstrations" in write_report(run).read_text()
+
+    paid = settings(reward_from=str(run))
+    learn_from_videos(paid, tmp_path / "whole, paid")
+    with pytest.raises(Stop):
+        learn_from_videos(paid, tmp_path / "paid", show=stopping("training"))
+    shutil.rmtree(run / "reward")
+    learn_from_videos(paid, tmp_path / "paid")
+    assert same(tmp_path / "paid") == same(tmp_path / "whole, paid")
+
+
+def test_a_reward_that_was_learned_before_says_how_often_is_filmed_and_what_it_is(settings, tmp_path):
+    learn_from_videos(settings(reward="raw"), tmp_path / "one")
+    result = learn_from_videos(settings(reward_from=str(tmp_path / "one"), frames=0), tmp_path / "other")
+    assert read_json(tmp_path / "other" / "config.json")["frames"] == 4 and result["method"] == "raw"
+    assert "raw" in write_report(tmp_path / "other").read_text()
+    with pytest.raises(ValueError, match=r"20 pictures of an episode, and the reward of .* was learned from 4"):
+        learn_from_videos(settings(reward_from=str(tmp_path / "one"), frames=20), tmp_path / "third")
+
+
+def test_how_many_steps_there_are_is_told_in_whole_rollouts(settings, tmp_path):
+    totals, steps = [], []
+    own = settings(reward="raw", algorithm="ppo", copies=1, steps=100, sessions=1)
+    result = learn_from_videos(own, tmp_path / "run", show=Show(total=totals.append, progress=steps.append))
+    assert totals == [sum(steps)] == [result["steps"]] and totals[0] > 100
+    assert any(f"after {totals[0]} steps, whole rollouts of the 100 asked for" in line for line in lines(own, result))
 
 
 @pytest.mark.slow

@@ -46,6 +46,13 @@ class Blank(Dot):
         return None
 
 
+class Broken(Dot):
+    """Draws with a package that is not there."""
+
+    def render(self):
+        import pygame_that_nobody_has  # noqa: F401
+
+
 class Growing(Dot):
     """Each picture is larger than the one before."""
 

@@ -1,0 +1,56 @@
+"""How far a reward agrees with rankings that it has not learned from."""
+
+import math
+
+import numpy as np
+import pytest
+
+from embodied.episodes import Episode, cut
+from embodied.records import Answer, Query, Rank
+from rapport.visual.questions import learned_from, triplets
+from rapport.visual.rewards import agreement, alike, fit, questions, scale
+
+
+def said_of(people, n=60, right=False):
+    """n questions about videos of noise, in each of which people say the same: at random, or by the first feature."""
+    rng = np.random.default_rng(0)
+    films = [rng.normal(size=(3, 4)).astype(np.float32) for _ in range(60)]
+    nothing = np.zeros((3, 0), np.float32)
+    asked, said = [], []
+    for k, three in enumerate(triplets(len(films), n, rng).tolist()):
+        asked.append(Query(f"q{k}", tuple(cut(Episode(f"v{i}", films[i], nothing), 0, 3) for i in three), "rank"))
+        by = rng.random(3) if not right else [-films[i][:, 0].sum() for i in three]
+        order = Rank(tuple(int(i) for i in np.argsort(by)))
+        said += [
+            Answer(f"{who}{k}", f"q{k}", who, "person", order, seq=len(said) + m + 1) for m, who in enumerate(people)
+        ]
+    return films, learned_from(said, asked, [])
+
+
+def test_people_who_agree_on_noise_do_not_foretell_each_other():
+    films, said = said_of(("ann", "bob"))
+    found = agreement("video", films, films[:2], said, 0)
+    assert found.rankings == 120 and found.questions == 60
+    # A random order of three has a share of .5 of its pairs in common with another, and a deviation of .32.
+    assert found.share.value == pytest.approx(0.5, abs=4 * 0.32 / math.sqrt(60))
+    assert found.share.high - found.share.low > 2 * 0.32 / math.sqrt(60)  # of 60 questions, not of 120 rankings
+
+
+def test_what_is_more_than_noise_is_foretold():
+    films, said = said_of(("ann", "bob"), right=True)
+    assert agreement("video", films, films[:2], said, 0).share.low > 0.6
+
+
+def test_videos_that_are_all_alike_are_worth_the_same_and_scale_nothing():
+    films = [np.ones((3, 4), np.float32)] * 5
+    for kind in ("raw", "video"):  # where every video is a demonstration, none is worse than one
+        _, said = said_of(("ann",), n=5)
+        model = fit(kind, films, films[:2], said, 0)
+        assert scale(model, films) == 1.0
+    assert alike(np.array([3.0, 3.0 + 1e-7])) and not alike(np.array([3.0, 3.1]))
+
+
+def test_one_question_is_one_whoever_and_however_often_it_was_ranked():
+    _, (part,) = said_of(("ann", "bob"), n=5)
+    (numbers,) = questions([part])
+    assert len(part) == 10 and sorted(np.bincount(numbers)) == [2] * 5
