@@ -119,15 +119,15 @@ def command(options: Train) -> int:
         say(f"{folder} is finished: this is what it found. Another --out makes a new run.")
     elif done := checkpoint.latest(folder / "checkpoints"):
         say(f"{folder}: going on after session {done} of {settings.sessions}.")
-    total = settings.steps if settings.env else None
-    with tqdm(total=total, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True) as bar:
+    steps = settings.steps if settings.env else None
+    with tqdm(total=steps, unit=" steps", unit_scale=True, file=sys.stderr, mininterval=0.5, dynamic_ncols=True) as bar:
 
         def told(row: dict[str, Any]) -> None:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
-        def total(steps: int) -> None:
-            bar.total = steps
+        def total(known: int) -> None:
+            bar.total = known
             bar.refresh()
 
         show = Show(
