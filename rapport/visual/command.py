@@ -126,14 +126,14 @@ def command(options: Train) -> int:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
-        def total(steps: int) -> None:
+        def steps_known(steps: int) -> None:
             bar.total = steps
             bar.refresh()
 
         show = Show(
             doing=bar.set_description_str,
             progress=bar.update,
-            total=total,
+            total=steps_known,
             told=told,
             says=lambda text: tqdm.write(text, file=sys.stderr),
             looks=lambda left, people: bar.set_postfix_str(f"{left} questions open, {people} people answer"),
