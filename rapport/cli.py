@@ -121,7 +121,7 @@ class Train:
     horizon: int = 0
     """A time limit for an environment that has none; 0: its own."""
     algorithm: Literal["auto", "sac", "ppo"] = "auto"
-    """auto: sac for actions that are numbers, ppo for choices."""
+    """auto: sac for actions that are numbers, ppo for choices; with --reward ppo."""
     rate: float = 0.0
     """The agent's learning rate; 0: the algorithm's own."""
     reward: Annotated[

@@ -123,18 +123,33 @@ def world(name: str, kwargs: Mapping[str, Any], horizon: int, seed: int) -> Worl
 
 
 def with_arguments(name: str) -> tuple[str, dict[str, Any]]:
-    """`module:Class,task=covering,size=96` as a name and arguments: literals of Python as such, else text."""
-    plain, *parts = name.split(",")
+    """`module:Class,task=covering,size=(64,96)` as a name and arguments: literals of Python as such, else text.
+
+    A comma within brackets separates nothing. Raises SpaceError.
+    """
+    plain, *pieces = name.split(",")
+    parts: list[str] = []
+    for piece in pieces:
+        if parts and _open(parts[-1]):
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
     told = {}
     for part in parts:
         key, is_, value = part.partition("=")
         if not is_ or not key.isidentifier():
             raise SpaceError(f"{name}: {part!r} is no argument; give name=value, separated by commas")
+        if _open(value):
+            raise SpaceError(f"{name}: {part!r} has a bracket that is never closed; close it")
         try:
             told[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             told[key] = value
     return plain, told
+
+
+def _open(text: str) -> bool:
+    return sum(text.count(c) for c in "([{") > sum(text.count(c) for c in ")]}")
 
 
 def _fits(space: spaces.Space[Any]) -> bool:

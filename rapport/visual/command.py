@@ -126,14 +126,19 @@ def command(options: Train) -> int:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
+<<<<<<< HEAD
         def total(known: int) -> None:
             bar.total = known
+=======
+        def steps_known(steps: int) -> None:
+            bar.total = steps
+>>>>>>> fix
             bar.refresh()
 
         show = Show(
             doing=bar.set_description_str,
             progress=bar.update,
-            total=total,
+            total=steps_known,
             told=told,
             says=lambda text: tqdm.write(text, file=sys.stderr),
             looks=lambda left, people: bar.set_postfix_str(f"{left} questions open, {people} people answer"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rapport.train.spaces import SpaceError, world
+from rapport.train.spaces import SpaceError, with_arguments, world
 
 OWN = str(Path(__file__).with_name("worlds.py"))
 
@@ -76,3 +76,12 @@ def test_an_id_after_its_module_is_found_as_gymnasium_finds_it():
 def test_what_cannot_be_trained_on_is_a_sentence(name, sentence):
     with pytest.raises(SpaceError, match=sentence):
         of(name)
+
+
+def test_a_name_brings_its_arguments_brackets_and_all():
+    assert with_arguments("m:C") == ("m:C", {})
+    told = {"task": "covering", "size": (64, 96), "of": {"a": [1, 2]}, "x": None}
+    assert with_arguments("m:C,task=covering,size=(64,96),of={'a':[1,2]},x=None") == ("m:C", told)
+    for wrong, says in (("m:C,size", "'size' is no argument"), ("m:C,size=(64,96", "never closed")):
+        with pytest.raises(SpaceError, match=says):
+            with_arguments(wrong)

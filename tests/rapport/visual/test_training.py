@@ -202,6 +202,11 @@ def test_a_reward_that_was_learned_before_says_how_often_is_filmed_and_what_it_i
         learn_from_videos(settings(reward_from=str(tmp_path / "one"), frames=20), tmp_path / "third")
 
 
+def test_films_that_are_all_worth_the_same_are_told(settings, tmp_path):
+    result = learn_from_videos(settings("Dark", reward="raw"), tmp_path / "run")
+    assert any("All 24 videos are worth the same" in warning for warning in result["warnings"])
+
+
 def test_how_many_steps_there_are_is_told_in_whole_rollouts(settings, tmp_path):
     totals, steps = [], []
     own = settings(reward="raw", algorithm="ppo", copies=1, steps=100, sessions=1)

@@ -53,6 +53,13 @@ class Broken(Dot):
         import pygame_that_nobody_has  # noqa: F401
 
 
+class Dark(Dot):
+    """All pictures are the same."""
+
+    def render(self):
+        return np.zeros((24, 32, 3), np.uint8)
+
+
 class Growing(Dot):
     """Each picture is larger than the one before."""
 
