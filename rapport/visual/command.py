@@ -126,13 +126,8 @@ def command(options: Train) -> int:
             success = "" if row["success"] is None else f", success {row['success']:.0%}"
             bar.set_postfix_str(f"own return {row['return']:.4g}{success}")
 
-<<<<<<< HEAD
-        def total(known: int) -> None:
-            bar.total = known
-=======
         def steps_known(steps: int) -> None:
             bar.total = steps
->>>>>>> fix
             bar.refresh()
 
         show = Show(
