@@ -5,7 +5,7 @@ trained until transport between videos agrees (Tian et al., arXiv 2310.07932 and
 video is worth as much as it is near to demonstrations, W = <P*, C> being the distance (`embodied.transport`).
 
 Two ways to train it. The published one takes the best video of a ranking as an anchor, to which the second has to be
-nearer than the third. `aligned_to_demos` adds the likelihood of the ranking under -beta W(video, demonstration): it
+nearer than the third. `align(aim="demos")` adds the likelihood of the ranking under -beta W(video, demonstration): it
 trains the very distance that becomes the reward, and is the default, since it gained much more (docs/rapl.md).
 
 Transport ranks whole videos; how it shares a reward among steps says little. Give an agent the sum, or the drop in W

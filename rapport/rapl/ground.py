@@ -83,7 +83,6 @@ class Ground:
     demos: Array
     demo_acts: Array
     tests: Mapping[str, tuple[Array, Array]]
-    successes: float
 
     def score(self, reward: VideoReward, body: str) -> float:
         """Spearman's correlation of a reward with the true return over the test videos of a body."""
@@ -143,7 +142,6 @@ def ground(
         "value": _worth(pool),
         "demos": look(others[best]),
         "demo_acts": others[best].act,
-        "successes": np.array(pool.success.mean()),
     }
     for body, films in tests.items():
         arrays |= {f"features/{body}": look(films), f"true/{body}": _worth(films)}
@@ -223,5 +221,4 @@ def _read(world: World, path: Path) -> Ground:
             kept["demos"],
             kept["demo_acts"],
             tests,
-            float(kept["successes"]),
         )

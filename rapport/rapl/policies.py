@@ -11,20 +11,11 @@ import numpy as np
 from policies.film_reward import ABOUT, FilmReward
 from rapport.rapl.ground import WORLDS, ground, trunk_of
 from rapport.rapl.lines import add_line, lines
+from rapport.rapl.plans import ANSWERS, JUDGED
 from rapport.rapl.rivals import WITH, WITHOUT, labels
 from rapport.visual import rewards
 from rapport.visual.settings import Settings
 from rapport.visual.training import Show, learn_from_videos
-
-ANSWERS = 50
-PAID = (
-    "true reward",
-    "raw transport",
-    "RAPL",
-    "RAPL, shuffled ranks",
-    "frame net, rankings and demos",
-    "video net, rankings and demos",
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ def fill_policies(
         there = {
             p.reward for p in policies(path) if (p.world, p.nuisance, p.seed, p.steps) == (world, nuisance, seed, steps)
         }
-        for name in (name for name in PAID if name not in there):
+        for name in (name for name in JUDGED if name not in there):
             told(f"{world}, {body}, seed {seed}: {name}")
             folder = path.parent / f"{world}-{nuisance}-{seed}-{steps}-{name.replace(', ', '-').replace(' ', '-')}"
             made = ground(place, nuisance, seed, cache)
@@ -102,7 +93,7 @@ def policy_table(found: Sequence[Policy], world: str) -> Iterator[str]:
     """Rows of a Markdown table: mean over seeds and the range."""
     yield "| PPO paid by | success | range | true return | seeds |"
     yield "| --- | --- | --- | --- | --- |"
-    for name in PAID:
+    for name in JUDGED:
         if rows := [p for p in found if p.reward == name and p.world == world]:
             success = [p.success for p in rows]
             true = np.mean([p.true for p in rows])
