@@ -42,7 +42,7 @@ test: install
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m slow $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m slow $(ARGS)
 
 test-all: test test-slow
 
