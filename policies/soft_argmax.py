@@ -112,9 +112,9 @@ def pretrain(
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
-    act[t] led to frame t, so act[0] is not used. Without actions there is one eye, which draws. Videos of one frame tell
-    nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos
-    that do not fit, ValueError for impossible numbers.
+    act[t] led to frame t, so act[0] is not used. Without actions there is one eye, which draws. Videos of one frame
+    tell nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for
+    videos that do not fit, ValueError for impossible numbers.
     """
     if min(steps, batch) < 1 or not rate > 0 or not channels or min(channels) < 1:
         raise ValueError(f"steps {steps}, batch {batch}, rate {rate}, channels {channels}; give more than 0 of each")

@@ -108,7 +108,7 @@ def test_weights_that_are_not_finite_are_told() -> None:
     net = Eyes((4, 4), 1)
     with torch.no_grad():
         net.eyes[0].sharp[0, 1] = torch.nan
-    with pytest.raises(TrunkError, match="weights eyes.0.sharp hold NaN"):
+    with pytest.raises(TrunkError, match=r"weights eyes\.0\.sharp hold NaN"):
         FrozenTrunk(net, 20, 64, {})
 
 
