@@ -14,7 +14,7 @@ episode's `act` is what was really commanded, at the end of the step, not what w
 | clipped, missed [T] | the share of the step's ticks at which the envelope changed something, or a reading was reused |
 | stopped, pressed [T] | a stop, a fault or an e-stop began in this step; an e-stop that somebody pressed |
 | seq, offset [T] | number of the step's first tick, and the byte of the journal at which it lies |
-| about | UTF-8 bytes of a JSON object (`about`): robot, task, joints, policy, scene, journal, outcome |
+| about | bytes of a JSON object, which `about` reads: robot, task, policy, scene, journal, whose hand where ... |
 """
 
 from __future__ import annotations
@@ -84,8 +84,12 @@ def _episode(found: Recovered, ticks: Sequence[Recorded]) -> Episode:
     for step in steps:
         step["said"] = np.concatenate([step["said"], np.full(said - len(step["said"]), np.nan)])
     info = {name: np.stack([step[name] for step in steps]) for name in steps[0]}
-    info |= _marks(found.records, np.array([ticks[a].offset for a, _, _ in groups]))
-    told = json.dumps(_told(found), sort_keys=True).encode()
+    happened = _happened(found.records, np.array([ticks[a].offset for a, _, _ in groups]))
+    for name, kinds in (("stopped", STOPS), ("pressed", ("estop",))):
+        info[name] = np.zeros(len(groups), bool)
+        info[name][[at for at, event in happened if event.kind in kinds and (event.who or name == "stopped")]] = True
+    hands = {str(at): event.who for at, event in happened if event.who}
+    told = json.dumps({**_told(found), "hands": hands}, sort_keys=True).encode()
     info["about"] = np.frombuffer(told, np.uint8)
     end = found.records[-1].record
     return Episode(found.name, obs, act, info, terminated=isinstance(end, End) and end.outcome == "done")
@@ -112,9 +116,9 @@ def _told(found: Recovered) -> dict[str, Any]:
         "rate": header.rate,
         "journal": found.path.name,
         "begun_ns": found.begun_ns,
+        "first_ns": found.ticks[0].mono_ns,
         "whole": found.whole,
         "outcome": end.outcome if isinstance(end, End) else "unknown",
-        "who": sorted({r.record.who for r in found.records if isinstance(r.record, Event)} - {""}),
     }
 
 
@@ -164,13 +168,7 @@ def _step(ticks: Sequence[Recorded], seen: Recorded, begun: int) -> dict[str, An
     }
 
 
-def _marks(records: Sequence[Recorded], offsets: Array) -> dict[str, Array]:
-    """In which steps stops began, by their place in the file: an event belongs to the tick before it."""
-    stopped, pressed = np.zeros(len(offsets), bool), np.zeros(len(offsets), bool)
-    for each in records:
-        if isinstance(each.record, Event) and each.record.kind in STOPS:
-            step = int(np.searchsorted(offsets, each.offset)) - 1
-            if step >= 0:
-                stopped[step] = True
-                pressed[step] |= each.record.kind == "estop" and bool(each.record.who)
-    return {"stopped": stopped, "pressed": pressed}
+def _happened(records: Sequence[Recorded], offsets: Array) -> list[tuple[int, Event]]:
+    """The events and their steps: an event belongs to the tick that lies before it in the file."""
+    steps = [(int(np.searchsorted(offsets, r.offset)) - 1, r.record) for r in records if isinstance(r.record, Event)]
+    return [(at, event) for at, event in steps if at >= 0]

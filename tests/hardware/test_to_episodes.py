@@ -53,7 +53,11 @@ def test_a_step_for_every_look(tmp_path):
     said = made.info["said"]
     assert np.isnan(said[:3]).all() and np.array_equal(said[3], [0.1, -0.2]) and np.isnan(said[25]).all()
     told = about(made)
-    assert told["task"] == header().task and told["journal"] == "day1-a.journal" and told["who"] == ["ann"]
+    assert (
+        told["task"] == header().task
+        and told["journal"] == "day1-a.journal"
+        and told["hands"] == {"22": "ann", "31": "ann", "37": "ann"}
+    )
     assert told["scene"] == {"goal": [0.3, 0.1, 0.2]} and told["outcome"] == "stopped"
 
 
