@@ -19,7 +19,7 @@ from PIL import Image
 
 from hardware.arm import Array
 from hardware.camera import Frame
-from hardware.framed import Appender, scan
+from hardware.framed import HEAD, Appender, scan
 
 MAGIC = b"rapport frames 1\n"
 SUFFIX = ".frames"
@@ -29,16 +29,21 @@ _FRAME = 0
 
 @dataclass(frozen=True)
 class Stored:
-    """A frame as it lies there; `picture` decodes it."""
+    """A frame where it lies in its file, from byte `begin` to `end`: an hour of them takes no memory."""
 
     camera: str
     seq: int
     time_ns: int
-    jpeg: bytes
+    path: Path
+    begin: int
+    end: int
 
     def picture(self) -> Array:
         """uint8 [H,W,3]."""
-        return np.asarray(Image.open(io.BytesIO(self.jpeg)).convert("RGB"))
+        with self.path.open("rb") as file:
+            file.seek(self.begin)
+            _, _, jpeg = msgpack.unpackb(file.read(self.end - self.begin)[HEAD.size :])
+        return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
 class FrameLog:
@@ -68,11 +73,12 @@ class FrameLog:
 
 def frames(path: Path, camera: str = "") -> Iterator[Stored]:
     """Those that are whole, in order, of one camera or of all. Raises JournalError for what is no log of frames."""
-    with Path(path).open("rb") as file:
+    path = Path(path)
+    with path.open("rb") as file:
         for raw in scan(file, os.fstat(file.fileno()).st_size, MAGIC, str(path)):
-            name, seq, jpeg = msgpack.unpackb(raw.payload)
+            name, seq, _ = msgpack.unpackb(raw.payload)
             if camera in ("", name):
-                yield Stored(name, seq, raw.mono_ns, jpeg)
+                yield Stored(name, seq, raw.mono_ns, path, raw.offset, raw.end)
 
 
 def beside(journal: Path) -> Path:

@@ -101,16 +101,20 @@ def runs(episode: Episode, rules: Rules, source: int) -> list[tuple[int, int]]:
 
 
 def stretches(episode: Episode, rules: Rules = USUAL) -> list[Stretch]:
-    """Those of the policy, one after another, each `seconds` long by the loop's own clock; what is left is too short.
+    """Those of the policy, one after another, each `seconds` long by the loop's own clock, or down to three quarters of
+    that where a run is shared out evenly; what is shorter is not shown.
 
     Raises EpisodeError for an episode that comes from no journal.
     """
     steps = steps_of(episode, rules.seconds)
     found = []
     for begin, end in runs(episode, rules, POLICY):
-        for start in range(begin, end - steps + 1, steps):
-            if clean(episode, start, start + steps, rules):
-                found.append(Stretch(episode.id, start, start + steps, _like(episode, start, rules)))
+        pieces = round((end - begin) / steps) if end - begin >= 0.75 * steps else 0
+        for k in range(pieces):
+            size = min(steps, (end - begin) // pieces)
+            start = begin + k * size
+            if clean(episode, start, start + size, rules):
+                found.append(Stretch(episode.id, start, start + size, _like(episode, start, rules)))
     return found
 
 

@@ -50,21 +50,20 @@ def test_no_stretch_holds_what_it_must_not(tmp_path_factory, parts):
         assert (info["source"][span] == POLICY).all()
         assert not info["stopped"][span].any() and not info["missed"][span].any()
         assert info["clipped"][span].mean() <= RULES.clipped and (info["age"][span] <= RULES.age).all()
-        assert s.stop - s.start == round(RULES.seconds / step_seconds(one))
+        steps = round(RULES.seconds / step_seconds(one))
+        assert 0.75 * steps - 1 < s.stop - s.start <= steps
         assert np.ptp(info["time"][span]) < RULES.seconds * 1.5  # no time was lost within
         assert np.isfinite(info["requested"][span]).all()
     places = [t for s in found for t in range(s.start, s.stop)]
     assert len(places) == len(set(places))
-    # and nothing that could be shown is left: every clean run is cut to less than one more stretch
-    good = (info["source"] == POLICY) & ~info["stopped"] & (info["missed"] == 0)
-    fine = [k for k, (s, n, e) in enumerate(parts) if s == "policy" and e == ""]
-    if fine and good.all() and len(parts) == 1:
-        assert len(found) == len(one) // round(RULES.seconds / step_seconds(one))
+    for source, n, ending in parts[:1]:  # and what could be shown is: but for less than a half of one stretch
+        if len(parts) == 1 and source == "policy" and ending in ("", "takeover") and n >= 0.75 * 15:
+            assert 0 <= n - len(places) < 15 / 2
 
 
 @pytest.mark.parametrize("ending", ["stop", "fault", "estop", "missed", "pause"])
 def test_each_of_them_ends_a_stretch(tmp_path, ending):
-    """Ten ticks, what happened, and ten more: never a stretch of fifteen, and always two of nine."""
+    """Ten ticks, what happened, and ten more: never a stretch of fifteen, and always two of nine or ten."""
     one = made(tmp_path / "a.journal", [("policy", 10, ending), ("policy", 10, "")])
     assert stretches(one, Rules(seconds=15 / RATE)) == []
     assert len(stretches(one, Rules(seconds=9 / RATE))) == 2
@@ -74,14 +73,14 @@ def test_each_of_them_ends_a_stretch(tmp_path, ending):
 
 def test_what_the_envelope_changed_is_not_shown(tmp_path):
     one = made(tmp_path / "a.journal", [("policy", 15, "clip"), ("policy", 15, "")])
-    assert [s.start for s in stretches(one, RULES)] == [15]
+    assert [(s.start, s.stop) for s in stretches(one, RULES)] == [(15, 30)]
     assert [s.start for s in stretches(one, replace(RULES, clipped=0.4))] == [0, 15]
 
 
 def test_a_policy_that_has_not_looked_for_long_is_not_shown(tmp_path):
     one = episode(recover(write(tmp_path / "a.journal", list(ticks([("policy", 100)], look=60)))))
     starts = [s.start for s in stretches(one, replace(RULES, age=0.5))]
-    assert starts == [0, 60] and [s.start for s in stretches(one, RULES)] == [0, 15, 30, 60, 75]
+    assert starts == [0, 13, 60, 73] and [s.start for s in stretches(one, RULES)] == [0, 15, 30, 60, 73, 86]
 
 
 def test_pairs_began_alike_and_show_each_stretch_once(tmp_path):
@@ -114,8 +113,8 @@ def test_a_segment_knows_where_in_the_journal_it_lies(tmp_path):
     (first, *_), found = stretches(one, RULES), recover(path)
     lies = origin(one, question(first, first, {"a": one}).segments[0])
     at = {t.offset: t.record for t in found.ticks}
-    assert lies.journal == "a.journal" and at[lies.first].seq == 7 and at[lies.last].seq == 7 + 14
-    assert lies.ends - lies.begins == pytest.approx(0.3) and isinstance(at[lies.first], Tick)
+    assert lies.journal == "a.journal" and at[lies.first].seq == 7 and at[lies.last].seq == 7 + 12
+    assert lies.ends - lies.begins == pytest.approx(13 / RATE) and isinstance(at[lies.first], Tick)
 
 
 def test_whoever_takes_over_says_that_theirs_is_better(tmp_path):
