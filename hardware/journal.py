@@ -62,8 +62,8 @@ class Header:
 class Tick:
     """One period of the loop. command [n] rad is what was sent, through the envelope; requested [n] what was asked for,
     None where nobody asked, or for no such vector. position, velocity, effort [n] were measured; `missed` says that
-    they are those of an earlier tick. verdict: the envelope's word; clipped: the kinds of limit that were in the way, for
-    each joint, or nothing. chunk: its number, -1 without. obs [O] is what the policy saw, at the ticks at which it
+    they are those of an earlier tick. verdict: the envelope's word; clipped: the kinds of limit in its way, for each
+    joint, or nothing. chunk: its number, -1 without. obs [O] is what the policy saw, at the ticks at which it
     looked, and act [A] what it said in its own terms.
     """
 
