@@ -1,0 +1,79 @@
+"""A serial chain of hinges that carries a tool: where the tool is, and how each hinge moves it. numpy only.
+
+All frames have one orientation when every angle is zero (a URDF without rotations of its origins). m, rad.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """n hinges. ValueError if unfit."""
+
+    offsets: tuple[Vector, ...]  # of each hinge in the frame of the link before, m
+    axes: tuple[Vector, ...]  # unit vectors of the hinges in that frame
+    tool: Vector  # the tool's point in the last link's frame, m
+
+    def __post_init__(self) -> None:
+        n = len(self.axes)
+        for name, shape in (("offsets", (n, 3)), ("axes", (n, 3)), ("tool", (3,))):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            if n == 0 or value.shape != shape or not np.isfinite(value).all():
+                raise ValueError(f"{name} is {getattr(self, name)}; a chain of {n} hinges needs finite numbers {shape}")
+        unit_vectors("axes", self.axes)
+
+    @cached_property
+    def _crosses(self) -> tuple[Array, Array]:
+        """The matrices of the axes' cross products [n,3,3], and their squares."""
+        cross = np.zeros((len(self.axes), 3, 3))
+        for matrix, (x, y, z) in zip(cross, self.axes, strict=True):
+            matrix[:] = [[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]
+        return cross, cross @ cross
+
+    @cached_property
+    def _vectors(self) -> tuple[Array, Array, Array]:
+        return np.array(self.offsets), np.array(self.axes), np.array(self.tool)
+
+    def frames(self, joints: Array) -> tuple[Array, Array, Array]:
+        """Tool point [...,3] m, the last link's rotation [...,3,3] and the Jacobian [...,6,n] (linear, angular) for
+        joint angles [...,n] rad."""
+        joints = np.asarray(joints, dtype=np.float64)
+        n, (offsets, axes, tool), (cross, square) = len(self.axes), self._vectors, self._crosses
+        # Rodrigues, all hinges at once: about a unit vector by an angle.
+        sine, cosine = np.sin(joints)[..., None, None], np.cos(joints)[..., None, None]
+        turns = np.eye(3) + sine * cross + (1 - cosine) * square
+        place, turned = np.zeros((*joints.shape[:-1], 3)), np.broadcast_to(np.eye(3), (*joints.shape[:-1], 3, 3))
+        anchors, directions = np.empty((2, *joints.shape, 3))
+        for i in range(n):
+            place = place + turned @ offsets[i]
+            anchors[..., i, :], directions[..., i, :] = place, turned @ axes[i]
+            turned = turned @ turns[..., i, :, :]
+        point = place + turned @ tool
+        linear = np.cross(directions, point[..., None, :] - anchors)
+        return point, turned, np.concatenate([linear, directions], axis=-1).swapaxes(-1, -2)
+
+    def point(self, joints: Array) -> Array:
+        """Tool point [...,3] m for joint angles [...,n] rad."""
+        return self.frames(joints)[0]
+
+    @cached_property
+    def reaches(self) -> Array:
+        """How far the tool can be from each hinge's axis at most [n] m: no radian of it moves the tool further."""
+        lengths = np.linalg.norm([*self.offsets[1:], self.tool], axis=1)
+        return np.cumsum(lengths[::-1])[::-1]
+
+
+def unit_vectors(name: str, value: object) -> None:
+    length = np.linalg.norm(np.asarray(value), axis=-1)
+    if np.abs(length - 1).max() > 1e-9:
+        raise ValueError(f"{name} has a vector of length {length.flat[np.abs(length - 1).argmax()]}; make it 1")
