@@ -52,15 +52,16 @@ class Chain:
         # Rodrigues, all hinges at once: about a unit vector by an angle.
         sine, cosine = np.sin(joints)[..., None, None], np.cos(joints)[..., None, None]
         turns = np.eye(3) + sine * cross + (1 - cosine) * square
-        place, turned = np.zeros((*joints.shape[:-1], 3)), np.broadcast_to(np.eye(3), (*joints.shape[:-1], 3, 3))
-        anchors, directions = np.empty((2, *joints.shape, 3))
+        turned = np.empty((*joints.shape[:-1], n + 1, 3, 3))  # of the links, the foot first
+        turned[..., 0, :, :] = np.eye(3)
         for i in range(n):
-            place = place + turned @ offsets[i]
-            anchors[..., i, :], directions[..., i, :] = place, turned @ axes[i]
-            turned = turned @ turns[..., i, :, :]
-        point = place + turned @ tool
-        linear = np.cross(directions, point[..., None, :] - anchors)
-        return point, turned, np.concatenate([linear, directions], axis=-1).swapaxes(-1, -2)
+            np.matmul(turned[..., i, :, :], turns[..., i, :, :], out=turned[..., i + 1, :, :])
+        anchors = np.cumsum((turned[..., :n, :, :] @ offsets[..., None])[..., 0], axis=-2)
+        x, y, z = np.moveaxis((turned[..., :n, :, :] @ axes[..., None])[..., 0], -1, 0)
+        point = anchors[..., n - 1, :] + turned[..., n, :, :] @ tool
+        a, b, c = np.moveaxis(point[..., None, :] - anchors, -1, 0)
+        jacobian = np.stack([y * c - z * b, z * a - x * c, x * b - y * a, x, y, z], axis=-1).swapaxes(-1, -2)
+        return point, turned[..., n, :, :], jacobian
 
     def point(self, joints: Array) -> Array:
         """Tool point [...,3] m for joint angles [...,n] rad."""
@@ -71,6 +72,12 @@ class Chain:
         """How far the tool can be from each hinge's axis at most [n] m: no radian of it moves the tool further."""
         lengths = np.linalg.norm([*self.offsets[1:], self.tool], axis=1)
         return np.cumsum(lengths[::-1])[::-1]
+
+    @cached_property
+    def bends(self) -> Array:
+        """Bound of the second derivative of the tool's point by any two angles [n,n] m: |d2 x / dq_i dq_j| <= bends_ij,
+        the reach of the later of both hinges."""
+        return np.minimum.outer(self.reaches, self.reaches)
 
 
 def unit_vectors(name: str, value: object) -> None:
