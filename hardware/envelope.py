@@ -2,7 +2,8 @@
 
 `braking.py` says how fast the arm may go, and why braking is always possible. Here an action is looked at, cut or
 rejected, and what is measured is held against what was commanded. An action that breaks nothing passes unchanged, to
-the last bit; where a joint cannot follow at once, it catches up as fast as its acceleration allows, without overshoot.
+the last bit. Where a joint cannot follow at once it catches up as fast as its acceleration allows, without overshoot;
+until then its actions count as cut.
 """
 
 from __future__ import annotations
@@ -134,27 +135,30 @@ def _step(
     near = np.clip(asked, limits.lower, limits.upper)
     wish, outside = (near - command) / dt, near != asked
     passes = (wish >= low - _SLACK) & (wish <= high + _SLACK) & ~outside
+    along = np.clip((near - memory.action) / dt, -limits.velocity, limits.velocity)
+    if memory.cuts & 1:  # whoever caught up too fast would go past
+        passes &= np.abs(wish - along) <= limits.acceleration * dt + _SLACK
     kinds: list[tuple[Kind, ...]] = [()] * len(asked)
     if not passes.all():
+        change = limits.acceleration * dt
         for i in np.flatnonzero(~passes):
             broken: dict[Kind, bool] = {
                 "position": outside[i],
                 "velocity": abs(wish[i]) > limits.velocity[i] + _SLACK,
-                "acceleration": abs(wish[i] - velocity[i]) > limits.acceleration[i] * dt + _SLACK,
+                "acceleration": max(abs(wish[i] - velocity[i]), abs(wish[i] - along[i])) > change[i] + _SLACK,
             }
             kinds[i] = tuple(kind for kind, is_broken in broken.items() if is_broken) or ("stopping",)
-        wish = np.where(passes, wish, np.clip(_chase(limits, memory, near, dt), low, high))
+        wish = np.where(passes, wish, np.clip(_chase(limits, near - command, along, dt), low, high))
     found, kept = braking.drawn_back(limits, command, velocity, wish, dt)
     for i in np.flatnonzero(found != wish):  # by this the tool was held back
         kinds[i] = (*kinds[i], "tool")
     return found, tuple(kinds), None if kept else "even a stop would take the tool out of its box or beyond its speed"
 
 
-def _chase(limits: Limits, memory: Memory, near: Array, dt: float) -> Array:
-    """Velocity [n] that meets what is asked (cut to the positions allowed) soonest and goes along with it, without
-    overshoot: like braking before a limit, seen from the moving target."""
-    along = np.clip((near - memory.action) / dt, -limits.velocity, limits.velocity)
-    missing = near - memory.command - along * dt
+def _chase(limits: Limits, missing: Array, along: Array, dt: float) -> Array:
+    """Velocity [n] that soonest meets a target [n] rad away, which moves at `along`, and goes with it: like braking
+    before a limit, seen from the target."""
+    missing = missing - along * dt
     return along + np.copysign(braking.room(np.abs(missing), limits.acceleration, dt, dt), missing)
 
 
