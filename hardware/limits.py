@@ -81,6 +81,12 @@ class Limits:
             return
         if not isinstance(self.chain, Chain) or len(self.chain.axes) > n:
             raise LimitsError(f"the chain is {self.chain}; give a Chain of at most {n} hinges, of the first joints")
+        with np.errstate(over="ignore"):
+            reach = self.chain.reaches[0]
+        if not 0 < reach <= WIDEST["box"]:
+            raise LimitsError(
+                f"the chain reaches {reach:.3g} m; give offsets and a tool in m, {WIDEST['box']:g} at most"
+            )
         speed = REDUCED_SPEED if self.tool_speed is None else _number("tool_speed", self.tool_speed)
         _sensible("tool_speed", "tool_speed", speed)
         object.__setattr__(self, "tool_speed", speed)
@@ -94,10 +100,10 @@ class Limits:
             raise LimitsError(f"the box is from {low} to {high} m; give its lower corner, then its upper one")
         foot = np.array(self.chain.offsets[0])
         away = np.linalg.norm(np.clip(foot, low, high) - foot)
-        if away >= self.chain.reaches[0]:
+        if away >= reach:
             raise LimitsError(
-                f"the box from {low} to {high} m begins {away:.3g} m from the arm, which reaches "
-                f"{self.chain.reaches[0]:.3g} m: the tool cannot be in it; give another box"
+                f"the box from {low} to {high} m begins {away:.3g} m from the arm, which reaches {reach:.3g} m: "
+                "the tool cannot be in it; give another box"
             )
         self._keep("box", flat.reshape(2, 3))
 

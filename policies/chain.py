@@ -81,6 +81,7 @@ class Chain:
 
 
 def unit_vectors(name: str, value: object) -> None:
-    length = np.linalg.norm(np.asarray(value), axis=-1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(np.asarray(value), axis=-1)
     if np.abs(length - 1).max() > 1e-9:
         raise ValueError(f"{name} has a vector of length {length.flat[np.abs(length - 1).argmax()]}; make it 1")
