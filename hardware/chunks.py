@@ -13,7 +13,7 @@ envelope would cut it. The mean leaves neither the steps' range of positions nor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
