@@ -1,4 +1,4 @@
-"""What turns a servo's ticks into a joint's angle, and the file that keeps it: written whole, with a digest of itself."""
+"""What turns a servo's ticks into a joint's angle, and the file that keeps it, with a digest of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the servos of an emulated bus have in common: a joint each, counts, power, and a record of all they were told."""
+"""What the servos of an emulated bus have in common: a joint each, counts, power, and a record of what they were told."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KEPT = 20_000
 
 
 class Bench:
-    """Servos at their joints. `record` is the oracle of tests: every write of a goal, with its time and whether the servo
-    had power, and every change of power."""
+    """Servos at their joints. `record` is the oracle of tests: every write of a goal, with its time and whether the
+    servo had power, and every change of power."""
 
     def __init__(self, joints: Joints, servos: Sequence[Servo]) -> None:
         self.joints = joints
@@ -58,6 +58,10 @@ class Bench:
         """What the encoder of a servo counts, whatever its joint is doing."""
         servo = self.servos[number]
         return servo.ticks(float(self.joints.position[self.joint[number]])) + self.jump[number]
+
+    def trouble(self, number: int) -> int:
+        """The bits of its status; both makers have the same one for heat."""
+        return self.status[number] | (0x04 if self.celsius[number] > 70 else 0)
 
     def speed(self, number: int) -> float:
         """Ticks a second."""

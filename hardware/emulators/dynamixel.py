@@ -105,7 +105,7 @@ class Dynamixel:
             self._put(number, VELOCITY, 4, round(speed))
             self._put(number, POSITION, 4, self.bench.ticks(number) + self._shift(number))
             memory[VOLTS], memory[CELSIUS] = 120, self.bench.celsius[number]
-            memory[ERROR] = self.bench.status[number]
+            memory[ERROR] = self.bench.trouble(number)
             if memory[ERROR] & memory[SHUTDOWN] and memory[TORQUE]:
                 memory[TORQUE] = 0
                 self.bench.power(number, False)
@@ -165,7 +165,7 @@ class Dynamixel:
         return number, frame(number, 0x55, bytes((self._alert(number) | error,)) + data)
 
     def _alert(self, number: int) -> int:
-        return ALERT if self.bench.status[number] else 0
+        return ALERT if self.bench.trouble(number) else 0
 
     def _several(self, asked: list[tuple[int, int, int]], heard: list[int]) -> list[tuple[int, bytes]]:
         return [self._says(each, *self._read(each, at, length)) for each, at, length in asked if each in heard]

@@ -1,4 +1,4 @@
-"""Feetech STS3215 servos, byte for byte: their frames and the control table of their memory map (Feetech's STS series)."""
+"""Feetech STS3215 servos, byte for byte: their frames and their control table (Feetech's memory map of the STS series)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Feetech:
             self._put(number, PRESENT, unsigned(self._seen(number) % self.bench.servos[number].turn, 15))
             self._put(number, PRESENT + 2, unsigned(round(self.bench.speed(number)), 15))
             self._put(number, PRESENT + 4, unsigned(round(1000 * self.bench.effort(number)), 10))
-            memory[62], memory[63], memory[STATUS] = 74, self.bench.celsius[number], self.bench.status[number]
+            memory[62], memory[63], memory[STATUS] = 74, self.bench.celsius[number], self.bench.trouble(number)
 
     def answer(self, packet: bytes) -> list[tuple[int, bytes]]:
         number, instruction, data = packet[2], packet[4], packet[5:-1]
@@ -109,7 +109,7 @@ class Feetech:
         return said if number != ALL or instruction == PING else []
 
     def _says(self, number: int, data: bytes) -> tuple[int, bytes]:
-        return number, frame(number, self.bench.status[number], data)
+        return number, frame(number, self.bench.trouble(number), data)
 
     def _read(self, number: int, address: int, length: int) -> bytes:
         return bytes(self.memory[number][address : address + length])

@@ -17,8 +17,8 @@ STEP = 0.002
 
 @dataclass(frozen=True)
 class Hinge:
-    """offset [3] m from the joint before, axis [3], both in the zero pose; limits rad; kg of what it carries; the servo's
-    stiffness N m/rad and greatest torque N m and speed rad/s."""
+    """offset [3] m from the joint before, axis [3], both in the zero pose; limits rad; kg of what it carries; the
+    servo's stiffness N m/rad and greatest torque N m and speed rad/s."""
 
     name: str
     offset: tuple[float, float, float]
@@ -36,7 +36,7 @@ def _number(values: Sequence[float]) -> str:
 
 
 def mjcf(hinges: Sequence[Hinge], tip: tuple[float, float, float] = (0.06, 0.0, 0.0)) -> str:
-    """The arm as MuJoCo's XML: rods from joint to joint that touch nothing, and force actuators the servos pull with."""
+    """The arm as MuJoCo's XML: rods from joint to joint that touch nothing, and an actuator for each servo."""
     bodies, ends = "", ""
     for hinge, to in zip(hinges, [*(each.offset for each in hinges[1:]), tip], strict=True):
         to = to if np.linalg.norm(to) > 1e-3 else (0.01, 0.0, 0.0)

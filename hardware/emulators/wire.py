@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import tty
@@ -12,8 +13,8 @@ from pathlib import Path
 
 @dataclass
 class Faults:
-    """Chances of one answer to be lost, to have one bit turned, to be cut short, to come after noise; `late_ms`: the next
-    answer is that late, once, and all others wait behind it; `doubled`: servos of which there are two."""
+    """Chances of one answer to be lost, to have one bit turned, to be cut short, to come after noise; `late_ms`: the
+    next answer is that late, once, and all others wait behind it; `doubled`: servos of which there are two."""
 
     drop: float = 0.0
     corrupt: float = 0.0
@@ -96,7 +97,5 @@ class Wire:
     def send(self, now: float) -> None:
         while self._queue and self._queue[0][0] <= now:
             _, answer = self._queue.popleft()
-            try:
+            with contextlib.suppress(BlockingIOError):  # nobody has read for 4 kB: lost, as on a wire
                 os.write(self.master, answer)
-            except BlockingIOError:
-                pass  # nobody has been reading for 4 kB: lost, as on a wire
