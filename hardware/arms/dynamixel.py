@@ -29,8 +29,14 @@ def _sdk() -> Sdk:
     return Sdk(
         port=_Port,
         packets=packets,
-        receive=lambda port: packets.rxPacket(port, False),
-        take=lambda packet: (packet[4], packet[8], bytes(packet[9 : packet[5] + (packet[6] << 8) + 5])),
+        # True is for fast reads: the packet as it came, since the SDK loses bytes where it takes stuffing out (FF FF FD
+        # FF FD FD comes back a byte short).
+        receive=lambda port: packets.rxPacket(port, True),
+        take=lambda packet: (
+            packet[4],
+            packet[8],
+            bytes(packet[9 : packet[5] + (packet[6] << 8) + 5]).replace(b"\xff\xff\xfd\xfd", b"\xff\xff\xfd"),
+        ),
         sync_read=lambda port, address, length, ids: packets.syncReadTx(port, address, length, ids, len(ids), False),
         timeout=maker.COMM_RX_TIMEOUT,
         overhead=11,

@@ -193,6 +193,8 @@ class ServoArm:
                 words["power"] = None
             if servo.astray(each.ticks):
                 words["turn"] = None
+            elif self._expected[servo.id] and not servo.low - SLACK <= each.ticks <= servo.high + SLACK:
+                words["range"] = None
             faults += [f"{word} {servo.name}" for word in words]
             heat = checked.celsius if each.celsius is None else each.celsius
             celsius.append(math.nan if heat is None else heat)

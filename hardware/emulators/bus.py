@@ -51,9 +51,9 @@ class Bus:
             now = time.monotonic()
             due = self.wire.due()
             wait = IDLE if due is None else min(IDLE, max(0.0, due - now))
-            ends: list[Any] = [self._listener, *self._lines]
-            if self.wire.master >= 0:
-                ends.append(self.wire.master)
+            # The wire first: what was written to it before an order was given comes before that order.
+            ends: list[Any] = [self.wire.master] if self.wire.master >= 0 else []
+            ends += [self._listener, *self._lines]
             ready, _, _ = select.select(ends, [], [], wait)
             self._catch_up()
             for end in ready:
@@ -61,7 +61,7 @@ class Bus:
                     self._lines[self._listener.accept()[0]] = b""
                 elif isinstance(end, socket.socket):
                     self._obey(end)
-                elif end == self.wire.master:  # unless an order has pulled it out
+                else:
                     self._listen()
             if self.wire.master >= 0:
                 self.wire.send(time.monotonic())

@@ -173,6 +173,8 @@ class Dynamixel:
     def _fast(self, asked: list[tuple[int, int, int]], heard: list[int]) -> list[tuple[int, bytes]]:
         """One frame that all write at in turn, each with a CRC of all before; it ends where somebody is missing."""
         total = 1 + sum(length + 4 for _, _, length in asked)
+        if total > 1024:
+            return []
         whole = b"\xff\xff\xfd\x00" + bytes((ALL,)) + total.to_bytes(2, "little") + b"\x55"
         for each, address, length in asked:
             if each not in heard:
