@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hardware import braking
 from hardware.arm import Refused
 from hardware.envelope import CUTS, REJECTS, begin, brake, envelope
-from tests.hardware.arms import BENT, SMALL, later, limits, reading, with_tool
+from tests.hardware.small_arm import BENT, SMALL, later, limits, reading, with_tool
 
 TICK = 10_000_000  # ns, nominal
 
