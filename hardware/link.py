@@ -4,7 +4,7 @@ The socket is `armd.sock` in the robot's folder (`socket_path`), for its owner o
 little-endian, and msgpack of [kind, number, {field: value}]. `pack` makes one, `Frames` finds them in a stream. The
 number is the sender's: the daemon's `Reply` names it, and 0 wants no reply. Vectors go as [shape, float64 bytes].
 
-    the daemon says     Hello once, then a Snapshot every tick, and a Reply to every request that has a number
+    the daemon says     Hello once, then a Snapshot every tick, a Reply to every request that has a number, at last Bye
     a gateway says      Take, Renew, GiveBack                       who commands: one lease, ended by its connection too
                         Ask arm, disarm, start, teleop, home, reset with the lease
                         Stop, Estop                                 from anybody, without a lease
@@ -81,8 +81,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Stop:
+    """who: whose hand, empty where it was no person. done: the task is over, as it should be."""
+
     category: Category
     who: str = ""
+    why: str = ""
+    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,13 @@ class Snapshot:
     scene: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Bye:
+    """The daemon ends, and has stopped the arm. Whoever loses the connection without it has to think the worst."""
+
+
 Request = Take | Renew | GiveBack | Ask | Stop | Estop | Chunk | Leader | Seen | Scene | Beat | Guarding
-Told = Hello | Reply | Snapshot
+Told = Hello | Reply | Snapshot | Bye
 Message = Request | Told
 _KINDS: Mapping[str, type[Any]] = MappingProxyType({kind.__name__: kind for kind in get_args(Message)})
 _HINTS = {name: get_type_hints(kind) for name, kind in _KINDS.items()}
