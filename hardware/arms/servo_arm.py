@@ -12,10 +12,10 @@ import numpy as np
 
 from hardware.arm import (
     Ability,
-    Array,
     ArmError,
     ArmSpec,
     ArmState,
+    Array,
     Category,
     Clock,
     NoAnswer,
