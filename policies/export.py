@@ -1,4 +1,5 @@
-"""A trained policy as files a robot can trust: weights, the Cartesian step, and the contract that names them by hash.
+"""A trained policy as files a robot can trust: weights, the Cartesian step, how its observation is made of what a robot
+measures, and the contract that names them by hash.
 
 Numpy only, so that what runs beside a robot loads in a moment and carries no training code.
 """
@@ -6,7 +7,7 @@ Numpy only, so that what runs beside a robot loads in a moment and carries no tr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,20 +20,23 @@ from safetensors import SafetensorError
 
 from embodied import atomic, contract
 from embodied.contract import Contract, ContractError
+from policies import observer
 from policies.cartesian import Cartesian
 from policies.mlp import Layers, mean
 
 Array = npt.NDArray[Any]
-WEIGHTS, CARTESIAN = "policy.safetensors", "cartesian.json"
+WEIGHTS, CARTESIAN, OBSERVER = "policy.safetensors", "cartesian.json", "observer.json"
 
 
 @dataclass(frozen=True, eq=False)
 class ExportedPolicy:
-    """What `load_policy` gives. The Cartesian action is the policy's own; joint targets are what a robot is sent."""
+    """What `load_policy` gives. The Cartesian action is the policy's own; joint targets are what a robot is sent.
+    parts: of its observation, or nothing where nobody said how it is made."""
 
     contract: Contract
     cartesian: Cartesian
     layers: Layers
+    parts: tuple[observer.Part, ...] = ()
 
     def act(self, obs: Array) -> Array:
         """Cartesian action [...,5] in [-1,1] for observations [...,O], the deterministic one; ValueError if unfit."""
@@ -53,21 +57,30 @@ class ExportedPolicy:
         return np.clip(aim, [j.lower for j in self.contract.joints], [j.upper for j in self.contract.joints])
 
 
-def export(folder: Path, parameters: Mapping[str, Array] | Layers, cartesian: Cartesian, agreed: Contract) -> Contract:
-    """Write policy.safetensors, cartesian.json and contract.json; returns the contract with the files' hashes.
+def export(
+    folder: Path,
+    parameters: Mapping[str, Array] | Layers,
+    cartesian: Cartesian,
+    agreed: Contract,
+    parts: Sequence[observer.Part] = (),
+) -> Contract:
+    """Write policy.safetensors, cartesian.json, observer.json if there are parts, and contract.json; returns the
+    contract with the files' hashes.
 
-    parameters: an agent's `snapshot()`, or the layers of its mean. Raises ContractError, with nothing written, if the
-    parts do not fit each other.
+    parameters: an agent's `snapshot()`, or the layers of its mean. parts: how each source of the observation is made.
+    Raises ContractError, with nothing written, if what is given does not fit together.
     The contract is written last: a folder in which an export was cut short is refused by `load_policy`.
     """
     layers = parameters if isinstance(parameters, Layers) else Layers.of(parameters)
-    _check(agreed, cartesian, layers)
+    _check(agreed, cartesian, layers, parts)
     arrays = {f"{i}.weight": np.ascontiguousarray(a) for i, a in enumerate(layers.weights)}
     arrays |= {f"{i}.bias": np.ascontiguousarray(a) for i, a in enumerate(layers.biases)}
     files = {
         WEIGHTS: safetensors.numpy.save(arrays),
         CARTESIAN: json.dumps(cartesian.to_json(), indent=1).encode(),
     }
+    if parts:
+        files[OBSERVER] = json.dumps(observer.to_json(parts), indent=1).encode()
     signed = replace(agreed, hashes={name: sha256(data).hexdigest() for name, data in files.items()})
     folder = Path(folder)
     try:
@@ -96,13 +109,15 @@ def load_policy(folder: Path, expected: Contract | None = None) -> ExportedPolic
         count = range(len(arrays) // 2)
         layers = Layers(tuple(arrays[f"{i}.weight"] for i in count), tuple(arrays[f"{i}.bias"] for i in count))
         cartesian = Cartesian.from_json(json.loads((folder / CARTESIAN).read_bytes()))
+        there = OBSERVER in agreed.hashes
+        parts = observer.from_json(json.loads((folder / OBSERVER).read_bytes())) if there else ()
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ContractError(f"the policy in {folder} cannot be read ({error}); export it again") from error
-    _check(agreed, cartesian, layers)
-    return ExportedPolicy(agreed, cartesian, layers)
+    _check(agreed, cartesian, layers, parts)
+    return ExportedPolicy(agreed, cartesian, layers, parts)
 
 
-def _check(agreed: Contract, cartesian: Cartesian, layers: Layers) -> None:
+def _check(agreed: Contract, cartesian: Cartesian, layers: Layers, parts: Sequence[observer.Part]) -> None:
     inputs, outputs = layers.weights[0].shape[1], layers.weights[-1].shape[0]
     size = sum(source.size for source in agreed.observation)
     joints = len(agreed.joints)
@@ -116,3 +131,5 @@ def _check(agreed: Contract, cartesian: Cartesian, layers: Layers) -> None:
     ]
     if found := [sentence for is_wrong, sentence in wrong if is_wrong]:
         raise ContractError(f"{'; '.join(found)}: export parts of one environment")
+    if parts:
+        observer.check(parts, agreed, cartesian)

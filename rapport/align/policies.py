@@ -56,7 +56,7 @@ def exported(folder: Path, told: Told, log_std: float | None) -> Start:
 
     def write(out: Path, how: str) -> object:
         agreed = replace(found.contract, reward=f"{how}; before that: {found.contract.reward}", hashes={})
-        return export(out, policy.layers(), found.cartesian, agreed)
+        return export(out, policy.layers(), found.cartesian, agreed, found.parts)
 
     return Start(policy, json.dumps(dict(found.contract.hashes), sort_keys=True), write)
 

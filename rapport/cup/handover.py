@@ -8,9 +8,11 @@ from pathlib import Path
 from embodied.contract import Contract, Joint, Source
 from embodied.records import Array
 from envs import arm_control, arm_model
-from envs.arm import OBSERVATION
+from envs.arm import HORIZON, OBSERVATION
+from envs.arm_task import JOINT_SCALE, OFFSET_SCALE, OPENING_SCALE
 from policies.cartesian import Cartesian
 from policies.export import export
+from policies.observer import Part
 
 AXIS = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -61,6 +63,19 @@ def agreed(reward: str) -> Contract:
     )
 
 
+PARTS = (
+    Part("point"),
+    Part("pointing", OPENING_SCALE),
+    Part("moving"),
+    Part("to", OFFSET_SCALE, scene="goal"),
+    Part("to", OFFSET_SCALE, scene="laptop"),
+    Part("joints", JOINT_SCALE),
+    Part("action"),
+    Part("clock", seconds=HORIZON * arm_control.DT),
+)
+"""How a robot makes the observation of `agreed`: it has its joints, the goal [3] and the laptop [2] in m, and the time."""
+
+
 def hand_over(folder: Path, parameters: Mapping[str, Array], reward: str) -> Contract:
-    """Writes policy.safetensors, cartesian.json and contract.json. Raises ContractError."""
-    return export(folder, parameters, cartesian(), agreed(reward))
+    """Writes policy.safetensors, cartesian.json, observer.json and contract.json. Raises ContractError."""
+    return export(folder, parameters, cartesian(), agreed(reward), PARTS)
