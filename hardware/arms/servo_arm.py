@@ -194,7 +194,7 @@ class ServoArm:
 
     def stop(self, category: Category) -> StopReport:
         """0 tells all servos at once to drop power, then each, then asks. 2 makes the measured position the goal; who
-        does not say where it is gets what it said last, and is unsure. 1: as 2, then 0 at rest or after 40 ms."""
+        does not say where it is gets what it said last, and is unsure. 1: as 2, then 0 at rest or after 25 ms."""
         begun = time.monotonic_ns()
         done: set[int] = set()
         if category != 0:
@@ -291,8 +291,8 @@ class ServoArm:
         return {number for number, answer in found.items() if number not in powered or answer.number() == goals[number]}
 
     def _rest(self) -> None:
-        until = time.monotonic_ns() + 40_000_000
-        for _ in range(8):
+        until = time.monotonic_ns() + 25_000_000
+        for _ in range(5):
             answers, _ = self.bus.read_some(self._ids, *self._registers.measured)
             speeds = [abs(self._registers.measure(answer).speed) for answer in answers.values()]
             if max(speeds, default=0.0) < 40 or time.monotonic_ns() > until:  # ticks a second: .06 rad/s
