@@ -42,7 +42,7 @@ def make(emulator, calibration=None, **settings):
         passed[0] = now_ns
 
     kind = SO101 if emulator.family == "so101" else Dynamixel
-    given = {"spare_ms": 40.0, "budget_s": 0.5} | settings
+    given = {"spare_ms": 25.0, "budget_s": 0.3} | settings
     MADE.append(kind(emulator.port, calibration or emulator.calibration, VirtualClock(moved), **given))
     return MADE[-1]
 
@@ -255,7 +255,7 @@ def test_a_late_answer_is_never_taken_for_the_next(arm, emulator):
     np.testing.assert_allclose(arm.read().position, POSE, atol=0.001)
 
 
-@pytest.mark.parametrize("late", [30, 60, 100, 200, 450])
+@pytest.mark.parametrize("late", [30, 60, 200])
 def test_whatever_is_late_every_reading_is_of_its_time(emulator, late):
     """The pose changes between readings, so that one answer behind would be seen."""
     arm = make(emulator, spare_ms=25.0, budget_s=0.03)
@@ -432,3 +432,40 @@ def test_a_daemon_that_falls_silent_is_stopped_by_the_servos_themselves(dynamixe
 def test_settings_that_make_no_sense(emulator, settings, said):
     with pytest.raises(ValueError, match=said):
         make(emulator, **settings)
+
+
+@pytest.mark.slow
+def test_whatever_goes_wrong_every_goal_is_in_range_and_every_reading_true(emulator):
+    """Random faults, one after another; the emulator's own record is believed, not the driver's word."""
+    arm, draw = make(emulator, spare_ms=8.0, budget_s=0.02), np.random.default_rng(5)
+    low, high = np.array([servo.limits for servo in arm.servos]).T
+    faults = [{}, {"corrupt": 0.2}, {"drop": 0.2}, {"truncate": 0.2}, {"noise": 0.5}, {"late_ms": 40}, {"dead": [3]}]
+    none = {"corrupt": 0.0, "drop": 0.0, "truncate": 0.0, "noise": 0.0, "late_ms": 0.0, "dead": []}
+    true = enabled = False
+    for tick in range(600):
+        if tick % 10 == 0:
+            emulator.control("faults", **(none | faults[draw.integers(len(faults))]))
+        if tick % 50 == 0 or not enabled:
+            try:
+                arm.open()
+                arm.enable()
+                enabled = True
+            except (NoAnswer, Refused):
+                enabled = False
+                continue
+        try:
+            found = arm.read()
+            np.testing.assert_allclose(found.position, emulator.control("state")["position"], atol=0.002)
+            true += 1
+            arm.write(np.clip(found.position + draw.uniform(-0.4, 0.4, 6), low, high))
+        except NoAnswer:
+            pass
+        emulator.control("advance", seconds=0.01)
+        if draw.random() < 0.02:
+            arm.stop(draw.choice([0, 1, 2]))
+            enabled = False
+    told = emulator.control("record")
+    assert true > 100
+    for servo in arm.servos:
+        key = str(servo.id)
+        assert servo.low <= told["lowest"][key] and told["highest"][key] <= servo.high
