@@ -1,0 +1,1 @@
+"""One file for each family of arms, all of them `hardware.arm.Arm`."""

@@ -1,0 +1,323 @@
+"""An arm of servos on one bus, whoever made them: `hardware.arm.Arm` over a table of registers."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from hardware.arm import (
+    Ability,
+    ArmError,
+    ArmSpec,
+    ArmState,
+    Array,
+    Category,
+    Clock,
+    NoAnswer,
+    Refused,
+    StopReport,
+    vector,
+)
+from hardware.arms.calibration import Calibration, Servo
+from hardware.arms.registers import Checked, Registers
+from hardware.arms.servo_bus import Bus, Sdk
+
+SLACK = 40
+"""Ticks by which a joint at rest may lie beyond its range when it is energised: a folded arm leans on its stops."""
+CHECK_NS = 50_000_000
+"""How often power, errors and temperature are asked for."""
+
+
+class ServoArm:
+    """`effort`: N m of one unit of the servos' load or current register, NaN where unknown. `spare_ms`: how long a
+    servo may take to answer beyond the time of the bytes. `budget_s`: what a reading that is tried again may cost."""
+
+    def __init__(
+        self,
+        family: str,
+        sdk: Sdk,
+        registers: Registers,
+        port: str,
+        calibration: Calibration,
+        clock: Clock,
+        *,
+        baud: int,
+        spare_ms: float,
+        budget_s: float,
+        effort: float,
+        watchdog_s: float = 0.0,
+    ) -> None:
+        for what, value in (("spare_ms", spare_ms), ("budget_s", budget_s)):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{what} is {value!r}; give a positive number")
+        if not 0 <= watchdog_s <= 2.54:
+            raise ValueError(f"watchdog_s is {watchdog_s!r}; give 0 (none) to 2.54 seconds")
+        self.servos = calibration.servos
+        names = tuple(servo.name for servo in self.servos)
+        can: set[Ability] = {"velocity", "temperature"}
+        if math.isfinite(effort):
+            can.add("effort")
+        if watchdog_s:
+            can.add("watchdog")
+        self.spec = ArmSpec(family, names, frozenset(can), 2)
+        self.bus = Bus(sdk, port, {servo.id: servo.name for servo in self.servos}, baud, spare_ms, budget_s)
+        self._registers, self._clock, self._effort = registers, clock, effort
+        self._watchdog = math.ceil(watchdog_s / 0.02)
+        self._ids = [servo.id for servo in self.servos]
+        self._turn: Array = np.array([servo.sign * 2 * math.pi / servo.turn for servo in self.servos])
+        self._seq = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._expected = dict.fromkeys(self._ids, False)  # who is to have power
+        self._checked: dict[int, Checked] = {}
+        self._checked_ns: int | None = None
+        self._ticks: dict[int, int] = {}
+
+    def connect(self) -> None:
+        """What `open` does first, and calibrating needs no more: the port, and that each servo is there, once, and of
+        the model it is said to be. Raises as `open`."""
+        self._forget()
+        self.bus.open()
+        try:
+            for servo in self.servos:
+                found = self.bus.alone(servo.id).number(*self._registers.model)
+                if found != servo.model:
+                    raise Refused(f"servo {servo.id} ({servo.name}) is of model {found}, the calibration's of "
+                                  f"{servo.model}; it is another arm, or another servo was put in")  # fmt: skip
+        except BaseException:
+            self.bus.close()
+            raise
+
+    def open(self) -> None:
+        """Refused where a servo's EEPROM is not what the calibration says: another offset or mode, wider limits."""
+        self.connect()
+        try:
+            with self.bus.patient():
+                for servo in self.servos:
+                    self._same(servo)
+                self._check()
+            self._expected = {number: self._checked[number].powered for number in self._ids}
+        except BaseException:
+            self.bus.close()
+            raise
+
+    def close(self) -> None:
+        self.bus.close()
+
+    def ticks(self) -> list[int]:
+        """What the servos count, uncalibrated [n]. Raises NoAnswer, BusLost."""
+        found = self.bus.read_all(self._ids, *self._registers.measured)
+        return [self._registers.measure(found[number]).ticks for number in self._ids]
+
+    def install(self) -> None:
+        """Writes limits and offset of the calibration into the servos, which lose power first. Needs `connect` only.
+        Raises Refused, NoAnswer, BusLost."""
+        if unsure := self.stop(0).unsure:
+            raise NoAnswer(f"{', '.join(unsure)} may have power; nothing was written", unsure)
+        told = self._registers
+        for servo in self.servos:
+            if told.unlock is not None:
+                self.bus.write(servo.id, told.unlock, 1, 0)
+            try:
+                raw = told.offset_raw(servo.offset)
+                for place, value in ((told.offset, raw), (told.low, servo.low), (told.high, servo.high)):
+                    self.bus.write(servo.id, *place, value)
+            finally:
+                if told.unlock is not None:
+                    self.bus.write(servo.id, told.unlock, 1, 1)
+            self._same(servo)
+
+    def read(self) -> ArmState:
+        told = self._registers
+        begun = self._clock.now_ns()
+        answers = self.bus.read_all(self._ids, *told.measured)
+        now = (begun + self._clock.now_ns()) // 2
+        found = {number: told.measure(answer) for number, answer in answers.items()}
+        alert = any(each.alert and not self._errors(number) for number, each in found.items())
+        if self._checked_ns is None or alert or now - self._checked_ns >= CHECK_NS:
+            self._check()
+        self._ticks = {number: each.ticks for number, each in found.items()}
+        faults: list[str] = []
+        celsius: list[float] = []
+        for servo in self.servos:
+            each, checked = found[servo.id], self._checked[servo.id]
+            words = dict.fromkeys((*each.errors, *checked.errors))
+            if checked.powered != self._expected[servo.id]:
+                words["power"] = None
+            if servo.astray(each.ticks):
+                words["turn"] = None
+            elif self._expected[servo.id] and not servo.low - SLACK <= each.ticks <= servo.high + SLACK:
+                words["range"] = None
+            faults += [f"{word} {servo.name}" for word in words]
+            heat = checked.celsius if each.celsius is None else each.celsius
+            celsius.append(math.nan if heat is None else heat)
+        self._seq += 1
+        ordered = [found[number] for number in self._ids]
+        return ArmState(
+            position=self._angles([each.ticks for each in ordered]),
+            velocity=np.array([each.speed for each in ordered]) * self._turn,
+            effort=np.array([each.effort for each in ordered]) * np.sign(self._turn) * self._effort,
+            temperature=np.array(celsius, np.float64),
+            powered=np.array([self._checked[number].powered for number in self._ids]),
+            faults=tuple(faults),
+            seq=self._seq,
+            time_ns=now,
+        )
+
+    def write(self, position: Array) -> None:
+        """One packet. Beyond a joint's range it raises ValueError, before `enable` Refused: some servos take power from
+        being given a goal."""
+        goals = {}
+        for servo, angle in zip(self.servos, vector("position", position, len(self.servos)), strict=True):
+            ticks = servo.ticks(float(angle))
+            if not servo.low - 1 <= ticks <= servo.high + 1:  # a tick is what rounding may cost
+                lower, upper = servo.limits
+                raise ValueError(f"{servo.name} is to go to {angle:.4f} rad, its range is {lower:.4f} to {upper:.4f}; "
+                                 "give the arm tighter limits")  # fmt: skip
+            goals[servo.id] = min(max(ticks, servo.low), servo.high)
+        if not all(self._expected.values()):
+            raise Refused("the arm is not enabled: goals are written to servos with power only; enable it")
+        self.bus.write_all(*self._registers.goal, goals)
+
+    def enable(self) -> None:
+        """Goals, verified, then power, verified; whatever fails, all lose power again."""
+        try:
+            self._enable()
+        except ArmError:
+            self.stop(0)
+            raise
+
+    def stop(self, category: Category) -> StopReport:
+        """0 tells all servos at once to drop power, then each, then asks. 2 makes the measured position the goal; who
+        does not say where it is gets what it said last, and is unsure. 1: as 2, then 0 at rest or after 25 ms."""
+        begun = time.monotonic_ns()
+        done: set[int] = set()
+        if category != 0:
+            with contextlib.suppress(Exception):
+                done = self._hold()
+        if category == 1:
+            with contextlib.suppress(Exception):
+                self._rest()
+        if category != 2:
+            done = self._release()
+        return StopReport(
+            category,
+            tuple(servo.name for servo in self.servos if servo.id in done),
+            tuple(servo.name for servo in self.servos if servo.id not in done),
+            (time.monotonic_ns() - begun) / 1e9,
+        )
+
+    def _angles(self, ticks: Sequence[int]) -> Array:
+        return (np.array(ticks, np.float64) - [servo.zero for servo in self.servos]) * self._turn
+
+    def _errors(self, number: int) -> tuple[str, ...]:
+        return self._checked[number].errors if number in self._checked else ()
+
+    def _same(self, servo: Servo) -> None:
+        """Raises Refused where the EEPROM is another."""
+        told, who = self._registers, f"servo {servo.id} ({servo.name})"
+        low, high = (self.bus.read(servo.id, *place).number(signed=place[1] == 4) for place in (told.low, told.high))
+        if low < servo.low or high > servo.high:
+            raise Refused(f"{who} lets itself go from {low} to {high}, the calibration's range is {servo.low} to "
+                          f"{servo.high}; calibrate, which writes the limits")  # fmt: skip
+        offset, wanted = self.bus.read(servo.id, *told.offset).data, told.offset_raw(servo.offset)
+        if offset != wanted.to_bytes(told.offset[1], "little", signed=wanted < 0):
+            raise Refused(f"{who} has another offset ({offset.hex()}) than when it was calibrated; calibrate again")
+        for what, place, value in told.fixed:
+            if (found := self.bus.read(servo.id, *place).number()) != value:
+                raise Refused(f"{what} of {who} is {found}, not {value}; set it with the maker's tool")
+
+    def _check(self) -> None:
+        told = self._registers
+        found = [self.bus.read_all(self._ids, *place) for place in told.checked]
+        self._checked = {number: told.check([answers[number] for answers in found]) for number in self._ids}
+        self._checked_ns = self._clock.now_ns()
+
+    def _enable(self) -> None:
+        told = self._registers
+        answers = self.bus.read_all(self._ids, *told.measured)
+        self._watch(0)  # one that has run out refuses goals
+        self._check()
+        goals = {}
+        for servo in self.servos:
+            each = told.measure(answers[servo.id])
+            if errors := dict.fromkeys((*each.errors, *self._errors(servo.id))):
+                raise Refused(f"{servo.name} reports {', '.join(errors)}; mend that, then take its power off and on")
+            if not servo.low - SLACK <= each.ticks <= servo.high + SLACK:
+                lower, upper = servo.limits
+                raise Refused(f"{servo.name} is at {servo.angle(each.ticks):.3f} rad, its range is {lower:.3f} to "
+                              f"{upper:.3f}; move it there by hand, or power it off and on if it counts a turn too "
+                              "many")  # fmt: skip
+            goals[servo.id] = min(max(each.ticks, servo.low), servo.high)
+        self.bus.write_all(*told.goal, goals)
+        for number, answer in self.bus.read_all(self._ids, *told.goal).items():
+            if (found := answer.number()) != goals[number]:
+                raise Refused(f"{self.bus.names[number]} has {found} for its goal, not {goals[number]}; try again")
+        for number in self._ids:
+            self.bus.write(number, told.torque, 1, 1)
+        self._watch(self._watchdog)
+        self._check()
+        if without := [self.bus.names[number] for number in self._ids if not self._checked[number].powered]:
+            raise Refused(f"{', '.join(without)} took no power; look at supply and wiring")
+        self._expected = dict.fromkeys(self._ids, True)
+        self._ticks = {number: told.measure(answer).ticks for number, answer in answers.items()}
+
+    def _watch(self, units: int) -> None:
+        if self._registers.watchdog is not None:
+            self.bus.write_all(self._registers.watchdog, 1, dict.fromkeys(self._ids, units))
+
+    def _hold(self) -> set[int]:
+        """Who is known to hold where it was, or to have no power."""
+        told = self._registers
+        answers, _ = self.bus.read_some(self._ids, *told.measured)
+        where = self._ticks | {number: told.measure(answer).ticks for number, answer in answers.items()}
+        # A servo without power gets no goal: it might take some from it.
+        powered = {number for number in self._ids if self._expected[number]}
+        goals = {
+            servo.id: min(max(where[servo.id], servo.low), servo.high)
+            for servo in self.servos
+            if servo.id in powered and servo.id in where
+        }
+        if goals:
+            self._watch(0)
+            self.bus.write_all(*told.goal, goals)
+            self._watch(self._watchdog)
+        found, _ = self.bus.read_some([number for number in self._ids if number in answers], *told.goal)
+        return {number for number, answer in found.items() if number not in powered or answer.number() == goals[number]}
+
+    def _rest(self) -> None:
+        until = time.monotonic_ns() + 25_000_000
+        for _ in range(5):
+            answers, _ = self.bus.read_some(self._ids, *self._registers.measured)
+            speeds = [abs(self._registers.measure(answer).speed) for answer in answers.values()]
+            if max(speeds, default=0.0) < 40 or time.monotonic_ns() > until:  # ticks a second: .06 rad/s
+                return
+            self._clock.sleep_until(self._clock.now_ns() + 5_000_000)
+
+    def _release(self) -> set[int]:
+        """Who is known to have no power. First what needs no answer; more rounds while they cost little."""
+        begun = time.monotonic_ns()
+        torque = self._registers.torque
+        self._expected = dict.fromkeys(self._ids, False)
+        off: set[int] = set()
+        for _ in range(3):
+            with contextlib.suppress(Exception):
+                self.bus.broadcast(torque, 1, 0)
+            left = [number for number in self._ids if number not in off]
+            for number in left:
+                with contextlib.suppress(Exception):
+                    self.bus.write(number, torque, 1, 0, trusted=False)
+            with contextlib.suppress(Exception):
+                found, _ = self.bus.read_some(left, torque, 1)
+                off |= {number for number, answer in found.items() if answer.number() == 0}
+            if len(off) == len(self._ids) or time.monotonic_ns() - begun > 30_000_000:
+                break
+        with contextlib.suppress(Exception):
+            self._watch(0)
+        self._checked_ns = None  # the next reading asks who has power
+        return off
