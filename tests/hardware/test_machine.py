@@ -122,6 +122,12 @@ def test_stops_of_one_tick_win_in_whatever_order_they_come(state, given, random)
         assert "ESTOP" in (end.mode, end.after)
 
 
+def test_beside_a_stop_nothing_that_is_asked_counts():
+    for state, kind, asked in itertools.product(ALL_STATES, STOPS, ASKED):
+        stop, wanted = Event(kind), Event(asked, holder=True, clear=True)
+        assert settle(state, [wanted, stop]) == settle(state, [stop, wanted]) == settle(state, [stop])
+
+
 def walk(*kinds, state=None, **more):
     state = State() if state is None else state
     for kind in kinds:
