@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hardware import envelope
 from hardware.chunks import ROUND_NS, Chunk, ChunkError, Following, accept, begin, hand_over, handed, straight, target
-from tests.hardware.arms import BENT, later, limits, reading
+from tests.hardware.small_arm import BENT, later, limits, reading
 from tests.hardware.test_envelope import TRASH
 
 MS = 1_000_000

@@ -12,7 +12,7 @@ from hardware.arm import Refused
 from hardware.envelope import CUTS, REJECTS, begin, brake, envelope
 from hardware.limits import Limits
 from policies.chain import Chain
-from tests.hardware.arms import BENT, SMALL, later, limits, reading, with_tool
+from tests.hardware.small_arm import BENT, SMALL, later, limits, reading, with_tool
 
 TICK = 10_000_000  # ns, nominal
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.limits import WIDEST, LimitsError
-from tests.hardware.arms import SMALL, limits, with_tool
+from tests.hardware.small_arm import SMALL, limits, with_tool
 
 ARRAYS = ("lower", "upper", "velocity", "acceleration", "tracking", "start")
 
