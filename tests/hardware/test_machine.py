@@ -169,6 +169,16 @@ def test_stops_grow_stronger_and_never_weaker():
     assert transition(state, Event("estop", 0)) == (State("ESTOP", cause="a button"), ("flush", "power_off"))
 
 
+def test_a_fault_that_may_hold_lets_no_arm_drop():
+    held, effects = transition(State("HOLD"), Event("fault", 2, "hot"))
+    assert held == State("FAULT", cause="hot") and effects == ("flush", "hold", "latch")
+    assert transition(held, Event("fault", 2, "hotter")) == (held, ("flush", "hold"))
+    assert transition(held, Event("estop", 0, "a button")) == (
+        State("ESTOP", cause="a button"),
+        ("flush", "power_off", "latch"),
+    )
+
+
 def test_a_port_that_closes_under_power_is_a_fault():
     for mode in ("HOLD", *MOVING):
         state, effects = transition(State(mode), Event("closed"))
