@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Vector = tuple[float, float, float]
+from policies.chain import Array, Chain, Vector, unit_vectors
 
 
 @dataclass(frozen=True)
@@ -48,26 +47,18 @@ class Cartesian:
             if n == 0 or value.shape != shape or not np.isfinite(value).all():
                 raise ValueError(f"{name} is {getattr(self, name)}; a chain of {n} hinges needs finite numbers {shape}")
         for name in ("axes", "pointing"):
-            length = np.linalg.norm(np.asarray(getattr(self, name)), axis=-1)
-            if np.abs(length - 1).max() > 1e-9:
-                raise ValueError(f"{name} has a vector of length {length.flat[np.abs(length - 1).argmax()]}; make it 1")
+            unit_vectors(name, getattr(self, name))
         for name in ("speed", "turn", "joint_speed", "damping", "rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
 
+    @cached_property
+    def _chain(self) -> Chain:
+        return Chain(self.offsets, self.axes, self.tool)
+
     def kinematics(self, joints: Array) -> tuple[Array, Array, Array]:
         """Tool point [...,3] m, pointing [...,3] and Jacobian [...,6,n] (linear, angular) for joint angles [...,n]."""
-        joints = np.asarray(joints, dtype=np.float64)
-        n = len(self.axes)
-        place, turned = np.zeros((*joints.shape[:-1], 3)), np.broadcast_to(np.eye(3), (*joints.shape[:-1], 3, 3))
-        anchors, directions = np.empty((2, *joints.shape, 3))
-        for i in range(n):
-            place = place + turned @ np.asarray(self.offsets[i])
-            anchors[..., i, :], directions[..., i, :] = place, turned @ np.asarray(self.axes[i])
-            turned = turned @ _rotation(np.asarray(self.axes[i]), joints[..., i])
-        point = place + turned @ np.asarray(self.tool)
-        linear = np.cross(directions, point[..., None, :] - anchors)
-        jacobian = np.concatenate([linear, directions], axis=-1).swapaxes(-1, -2)
+        point, turned, jacobian = self._chain.frames(joints)
         return point, turned @ np.asarray(self.pointing), jacobian
 
     def velocity(self, joints: Array, action: Array) -> Array:
@@ -141,11 +132,3 @@ def _shapes(n: int) -> dict[str, tuple[int, ...]]:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _rotation(axis: Array, angle: Array) -> Array:
-    """Rotation matrices [...,3,3] about a unit vector [3] by angles [...] (Rodrigues)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    sine, cosine = np.sin(angle)[..., None, None], np.cos(angle)[..., None, None]
-    return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
