@@ -8,6 +8,7 @@ disk every half second, so losing the power costs at most that much.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -133,7 +134,7 @@ class Appender:
             self._fail(error)
             return -1
         if written != len(record):
-            self._fail(OSError(27, f"{written} of {len(record)} bytes were taken"))
+            self._fail(OSError(errno.ENOSPC, f"{written} of {len(record)} bytes were taken"))
             return -1
         self._fresh, offset = True, self._end
         self._end += written

@@ -62,8 +62,9 @@ class Header:
 class Tick:
     """One period of the loop. command [n] rad is what was sent, through the envelope; requested [n] what was asked for,
     None where nobody asked, or for no such vector. position, velocity, effort [n] were measured; `missed` says that
-    they are those of an earlier tick. verdict: the envelope's word, and which kinds it clipped. chunk: its number, -1
-    without. obs [O] is what the policy saw, at the ticks at which it looked, and act [A] what it said in its own terms.
+    they are those of an earlier tick. verdict: the envelope's word; clipped: the kinds of limit in its way, for each
+    joint, or nothing. chunk: its number, -1 without. obs [O] is what the policy saw, at the ticks at which it
+    looked, and act [A] what it said in its own terms.
     """
 
     seq: int
@@ -74,7 +75,7 @@ class Tick:
     source: Source
     state: str
     verdict: str = "ok"
-    clipped: tuple[str, ...] = ()
+    clipped: tuple[tuple[str, ...], ...] = ()
     requested: Array | None = None
     chunk: int = -1
     obs: Array | None = None
@@ -280,7 +281,9 @@ def _unpacked(kind: int, payload: bytes, n: int) -> Record:
     asked = None if requested is None else _vector(requested, "<f8", n)
     saw, said = None if obs is None else _vector(obs, "<f4"), None if act is None else _vector(act, "<f8")
     measured = position, velocity, effort
-    return Tick(seq, command, *measured, source, state, verdict, tuple(clipped), asked, chunk, saw, said, missed)
+    return Tick(
+        seq, command, *measured, source, state, verdict, tuple(map(tuple, clipped)), asked, chunk, saw, said, missed
+    )
 
 
 def _vector(data: bytes, dtype: str, size: int | None = None) -> Array:

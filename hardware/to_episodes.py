@@ -89,10 +89,25 @@ def _episode(found: Recovered, ticks: Sequence[Recorded]) -> Episode:
         info[name] = np.zeros(len(groups), bool)
         info[name][[at for at, event in happened if event.kind in kinds and (event.who or name == "stopped")]] = True
     hands = {str(at): event.who for at, event in happened if event.who}
-    told = json.dumps({**_told(found), "hands": hands}, sort_keys=True).encode()
-    info["about"] = np.frombuffer(told, np.uint8)
+    info["about"] = _bytes({**_told(found), "hands": hands})
     end = found.records[-1].record
     return Episode(found.name, obs, act, info, terminated=isinstance(end, End) and end.outcome == "done")
+
+
+def own_terms(whole: Episode) -> list[Episode]:
+    """Every stretch in which the policy spoke at each step, as an episode NAME.1, NAME.2, ... of its own, whose `act`
+    is what it said and not the joint command: what a policy of such actions can be aligned on. Raises EpisodeError for
+    an episode that comes from no journal."""
+    told, said = about(whole), whole.info["said"]
+    spoke = np.isfinite(said).all(1) & (said.shape[1] > 0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoke, [False]]).astype(int)))
+    found = []
+    for k, (a, b) in enumerate(edges.reshape(-1, 2).tolist(), 1):
+        hands = {str(int(at) - a): who for at, who in told["hands"].items() if a <= int(at) < b}
+        info = {name: each[a:b] for name, each in whole.info.items() if name != "about"}
+        info["about"] = _bytes({**told, "hands": hands})
+        found.append(Episode(f"{whole.id}.{k}", whole.obs[a:b], said[a:b], info, whole.terminated and b == len(whole)))
+    return found
 
 
 def about(episode: Episode) -> dict[str, Any]:
@@ -100,6 +115,10 @@ def about(episode: Episode) -> dict[str, Any]:
     if "about" not in episode.info:
         raise EpisodeError(f"episode {episode.id!r} comes from no journal; export one with hardware.to_episodes")
     return json.loads(episode.info["about"].tobytes())
+
+
+def _bytes(told: Mapping[str, Any]) -> Array:
+    return np.frombuffer(json.dumps(told, sort_keys=True).encode(), np.uint8)
 
 
 def _told(found: Recovered) -> dict[str, Any]:

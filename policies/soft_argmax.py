@@ -124,7 +124,7 @@ def pretrain(
         torch.manual_seed(seed)
         net, drawing = Eyes(channels, 1 if total is None else 2), Drawing(channels[-1])
         head = None if total is None else _head(10 * channels[-1], total.shape[-1])
-    net.to(memory_format=torch.channels_last)  # a seventh faster
+    _lay(net, torch.channels_last)  # a seventh faster
     learned = [part for module in (net, drawing, head) if module is not None for part in module.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
@@ -150,8 +150,15 @@ def pretrain(
                 progress(step + 1, loss.item())
     finally:
         torch.set_num_threads(threads)
+    _lay(net, torch.contiguous_format)  # what is saved and loaded rounds the same
     settings = {"kind": "soft-argmax", "channels": list(channels), "eyes": len(net.eyes)}
     return FrozenTrunk(net, 5 * channels[-1] * len(net.eyes), SIDE, settings)
+
+
+def _lay(net: nn.Module, memory_format: torch.memory_format) -> None:
+    for value in net.parameters():
+        if value.ndim == 4:
+            value.data = value.data.contiguous(memory_format=memory_format)
 
 
 def _films(frames: Frames | Sequence[Frames]) -> tuple[Tensor, Array, Array]:

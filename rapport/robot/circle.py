@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import select
 
-from hardware.to_episodes import export
+from hardware.to_episodes import export, own_terms
 from human_ui import desk
 from human_ui.clips import encode
 from human_ui.site import Site
@@ -35,15 +35,27 @@ class Brought:
 
 
 def bring_back(
-    site: Site, journals: Iterable[Path], film: Film, n: int, rules: Rules = USUAL, seed: int = 0
+    site: Site,
+    journals: Iterable[Path],
+    film: Film,
+    n: int,
+    rules: Rules = USUAL,
+    seed: int = 0,
+    own: bool = False,
 ) -> Brought:
     """Puts up to n questions about these journals into a study, with clips, and what people did to the arm as answers.
+
+    own: segments whose actions are what the policy said in its own terms, not joint commands, so that `rapport align`
+    can align that very policy; a takeover is then no answer, for a human says nothing in those terms.
 
     Done again it changes nothing, whenever it was killed before; a stretch that was asked about is not asked about
     again. Raises EpisodeError, StoreError and ClipError as the study's folder does, and what the film raises.
     """
     exported = export(journals, site.store.episodes)
     episodes = {id: site.store.episodes.load(id) for id in exported.ids}
+    if own:
+        episodes = {part.id: part for whole in episodes.values() for part in own_terms(whole)}
+        site.store.episodes.save(episodes.values())
     over, halted = ([d for e in episodes.values() for d in of(e, rules)] for of in (takeovers, stops))
     site.store.add_queries([done.query for done in (*over, *halted)])
     site.store.add_answers([done.answer for done in (*over, *halted)])
@@ -66,4 +78,4 @@ def bring_back(
             clips.setdefault(query.id, []).append(clip.sha256)
     desk.offer(site.store, new, clips, want=site.study().want)
     asked = len(before) + len(new)
-    return Brought(len(episodes), exported.left, len(found), asked, len(new), len(over), len(halted))
+    return Brought(len(exported.ids), exported.left, len(found), asked, len(new), len(over), len(halted))

@@ -59,7 +59,9 @@ def test_what_is_read_is_what_was_written(tmp_path):
 def test_any_numbers_and_words(tmp_path_factory, values, obs, word, seq):
     vector = np.array(values)
     seen = None if obs is None else np.array(obs, np.float32)
-    tick = Tick(seq, vector, vector, vector, vector, "hold", word, word, (word,), None, seq, seen, vector, True)
+    tick = Tick(
+        seq, vector, vector, vector, vector, "hold", word, word, ((), (word, word), ()), None, seq, seen, vector, True
+    )
     path = write(tmp_path_factory.mktemp("j") / "a.journal", [tick, Event("note", word, word, {word: [seq, word]})])
     first, second, _ = recover(path).records
     assert same(first.record, tick) and same(second.record, Event("note", word, word, {word: [seq, word]}))

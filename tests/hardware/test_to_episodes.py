@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embodied.episodes import EpisodeError, Episodes
 from hardware.journal import SOURCES, End, Event, Journal, JournalError, Tick, recover
-from hardware.to_episodes import about, episode, export
+from hardware.to_episodes import about, episode, export, own_terms
 from tests.hardware.walked import PERIOD, RATE, N, header, ticks, write
 
 MIXED = [
@@ -145,7 +145,20 @@ def test_an_observation_of_another_size_is_said(tmp_path):
 
 def test_clipped_and_missed_are_shares_of_the_step(tmp_path):
     records = list(ticks([("policy", 8)], look=4))
-    records[1] = replace(records[1], verdict="clipped", clipped=("velocity",))
+    records[1] = replace(records[1], verdict="clipped", clipped=(("velocity",), (), ()))
     records[6] = replace(records[6], missed=True)
     made = episode(recover(write(tmp_path / "a.journal", records, contract={"rate": RATE / 4}, period=PERIOD)))
     assert made.info["clipped"].tolist() == [0.25, 0.0] and made.info["missed"].tolist() == [0.0, 0.25]
+
+
+def test_what_the_policy_said_by_itself(tmp_path):
+    """Its two stretches, with its own actions, and the hands that belong to them."""
+    whole = episode(recover(write(tmp_path / "a.journal", MIXED)))
+    first, second = own_terms(whole)
+    assert (first.id, len(first), second.id, len(second)) == ("a.1", 20, "a.2", 6)
+    assert np.array_equal(first.act, np.tile([0.1, -0.2], (20, 1))) and np.array_equal(first.obs, whole.obs[3:23])
+    assert np.array_equal(second.info["offset"], whole.info["offset"][32:38])
+    assert about(first)["hands"] == {"19": "ann"} and about(second)["hands"] == {"5": "ann"}
+    assert second.info["pressed"].tolist() == [False] * 5 + [True] and not second.terminated
+    silent = [replace(t, act=None) for t in ticks([("policy", 9)])]
+    assert own_terms(episode(recover(write(tmp_path / "b.journal", silent)))) == []

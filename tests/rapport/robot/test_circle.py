@@ -1,5 +1,6 @@
 """A day at a robot: journals, a study, people who answer, and what a learner gets of it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,16 +14,20 @@ from embodied.feedback import by_kind
 from embodied.rational import rational
 from embodied.records import Stop
 from embodied.teachers import answer
+from envs.arm import CupArms
 from hardware.camera import Frame
 from hardware.framed import JournalError
 from hardware.frames import FrameLog, beside
-from hardware.journal import Event
+from hardware.journal import End, Event, Header, Journal, Tick, journals
 from human_ui import desk, people
 from human_ui import study as terms
 from human_ui.clips import decode
 from human_ui.site import TERMS, open_site
+from policies.export import export, load_policy
+from policies.mlp import Layers
 from rapport.ask import template
 from rapport.cli import main
+from rapport.cup.handover import agreed, cartesian
 from rapport.robot.circle import bring_back
 from rapport.robot.films import from_camera, of_cup_arm
 from rapport.robot.queries import PREFIX, Rules
@@ -143,6 +148,54 @@ def test_a_film_shows_the_moments_of_its_stretch(tmp_path, site):
         from_camera(tmp_path / "journals", "wrist")(episode, 10, 30)
     with pytest.raises(ValueError, match="start, laptop"):
         of_cup_arm(episode, 10, 30)
+
+
+@pytest.mark.slow
+def test_the_policy_that_was_on_the_arm_is_aligned_on_what_people_said(tmp_path, site):
+    """The main job's arm: an exported policy acts, its journals come back as questions, `rapport align` learns from the
+    answers and writes a policy that can go onto the arm again."""
+    rng = np.random.default_rng(0)
+    sizes = [(32, 26), (5, 32)]
+    layers = Layers(tuple(0.1 * rng.normal(size=s) for s in sizes), tuple(np.zeros(s[0]) for s in sizes))
+    export(tmp_path / "policy", layers, cartesian(), agreed("nothing yet"))
+    policy, arms = load_policy(tmp_path / "policy"), CupArms(8, seed=0)
+    obs, layout = arms.reset()[0], arms.layouts
+    said = json.loads((tmp_path / "policy/contract.json").read_bytes())
+    names, scene = [joint["name"] for joint in said["joints"]], {"goal": layout.goal[0]}
+    logs = [
+        Journal(tmp_path / f"journals/{k}.journal", Header("cup", "twin", names, 20.0, "carry", {}, said, scene), 0)
+        for k in range(8)
+    ]
+    for t in range(40):
+        act, before = np.clip(policy.act(obs) + rng.normal(size=(8, 5)) * 0.3, -1, 1), arms.qpos.copy()
+        seen, (obs, *_) = obs, arms.step(act)
+        for k, log in enumerate(logs):
+            unknown = np.full(7, np.nan)
+            moved = Tick(t, arms.qpos[k], before[k], unknown, unknown, "policy", "RUNNING", obs=seen[k], act=act[k])
+            assert log.append(moved, t * 50_000_000), log.failed
+    assert all(log.end(End("done"), 0) for log in logs)
+    black = np.zeros((10, 16, 16, 3), np.uint8)
+    rules = replace(RULES, joint=9.0)
+    brought = bring_back(site, journals(tmp_path / "journals"), lambda *_: black, 12, rules, own=True)
+    assert brought.asked == 12 and brought.episodes == 8
+    asked = site.store.queries(prefix=f"{PREFIX}pair-")
+    assert {s.act.shape[1] for query in asked for s in query.segments} == {5}
+    upward = rational(lambda segment: 5 * segment.act[:, 2], seed=0)
+    site.store.add_answers([answer(upward, query, "t") for query in asked])
+    given = [
+        "align",
+        "--data",
+        str(site.folder),
+        "--policy",
+        str(tmp_path / "policy"),
+        "--method",
+        "cpl",
+        "--steps",
+        "40",
+    ]
+    assert main([*given, "--any-start", "--out", str(tmp_path / "out")]) == 0
+    aligned = load_policy(tmp_path / "out/policy")
+    assert (aligned.act(obs)[:, 2] - policy.act(obs)[:, 2]).mean() > 0.01
 
 
 @pytest.mark.slow
