@@ -69,7 +69,7 @@ def tick(carried: Carried, now_ns: int) -> None:
     if carried.journal is None or carried.memory is None:
         return
     reading, verdict, seen = carried.reading, carried.verdict, carried.seen
-    kinds = () if verdict is None else tuple(dict.fromkeys(kind for joint in verdict.kinds for kind in joint))
+    kinds = verdict.kinds if verdict is not None and any(verdict.kinds) else ()
     carried.journal.append(
         Tick(
             carried.seq,
