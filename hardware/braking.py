@@ -15,16 +15,17 @@ are an interval that is never empty and holds the velocity of braking.
 
 The tool's limits couple the joints. A step that breaks them is drawn back towards braking, u = brake + k (wish -
 brake), 0 <= k <= 1, which stays in every joint's interval. For k = 0 to be always allowed, what is demanded of a step
-is demanded of every way it could yet be stopped, whichever joint stops first. The angles are then in a cuboid, from
-the command before the step to the end of each joint's stop, with centre c and half sizes h. With J the tool's Jacobian
-at c and B the bound of second derivatives (`Chain.bends`), everywhere in it
+is demanded of the stop that could follow it. In that stop the angles stay in a cuboid, from the command before the step
+to the end of each joint's way, with centre c and half sizes h. The velocities after t seconds of braking are u(t) =
+sign(u) max(0, |u| - a t), however long its ticks were: straight between the times t_k at which a joint comes to rest.
+With J the tool's Jacobian at c and B the bound of second derivatives (`Chain.bends`), everywhere in the cuboid
 
-    |x - x(c)| <= |J| h + h B h / 2  (each axis),        speed <= (|J u| + sum_i |J_i u_i|) / 2 + |u| B h.
+    |x - x(c)| <= |J| h + h B h / 2  (each axis),        speed <= max over k of |J u(t_k)| + |u| B h.
 
-Both bounds can only fall while joints brake: the cuboid shrinks into itself, and the rest is the triangle inequality.
-So what was allowed once can be stopped inside the box and below the tool's speed, and this holds on the whole way
-between two commands, not at samples. The price: near a wall, and where joints work against each other, the arm is
-slower than it would have to be.
+Both bounds can only fall while joints brake: the cuboid shrinks into itself, u(t) is the rest of itself, and what is
+left is the triangle inequality. So what was allowed once can be stopped inside the box and below the tool's speed, and
+this holds on the whole way between two commands, not at samples. The price: near a wall, and at speeds that take long
+to brake, the arm is a little slower than it would have to be.
 """
 
 from __future__ import annotations
@@ -81,9 +82,10 @@ def tool_keeps(limits: Limits, command: Array, velocity: Array, dt: float, slack
     half = (speeds * dt + way(speeds, acceleration, SHORTEST / limits.rate)) / 2
     point, _, jacobian = limits.chain.frames(command[:n] + np.copysign(half, velocity))
     jacobian, bent = jacobian[:, :3], half @ limits.chain.bends
-    parts = jacobian * velocity[:, None]
-    together = np.sqrt((parts.sum(-1) ** 2).sum(-1)) + np.sqrt((parts**2).sum(-2)).sum(-1)
-    slow = together / 2 + (speeds * bent).sum(-1) <= limits.tool_speed + slack
+    times = np.concatenate([np.zeros((len(speeds), 1)), speeds / acceleration], axis=-1)  # when joints come to rest
+    left = np.copysign(np.maximum(speeds[:, None] - acceleration * times[..., None], 0.0), velocity[:, None])
+    fastest = np.sqrt(((left @ jacobian.swapaxes(-1, -2)) ** 2).sum(-1)).max(-1)
+    slow = fastest + (speeds * bent).sum(-1) <= limits.tool_speed + slack
     if limits.box is None:
         return slow, np.ones_like(slow)
     around = (np.abs(jacobian) * half[:, None]).sum(-1) + (half * bent).sum(-1)[:, None] / 2 - slack

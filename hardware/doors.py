@@ -154,7 +154,7 @@ class Caller:
         except OSError:
             self.end.close()
             raise
-        self._frames, self._heard, self._number = Frames(), list[tuple[Message, int]](), 0
+        self._frames, self._heard, self._number = Frames(), list[Message](), 0
 
     def say(self, message: Message, number: int = 0) -> None:
         self.end.sendall(pack(message, number))
@@ -162,16 +162,14 @@ class Caller:
     def hear(self) -> Message:
         """The next message. Raises ConnectionError when there is none to come."""
         while not self._heard:
-            self.read()
-        return self._heard.pop(0)[0]
+            self._heard += self.read()
+        return self._heard.pop(0)
 
     def read(self) -> list[Message]:
-        """Waits for bytes, and returns what is whole; it is kept for `hear` too."""
+        """Waits for bytes, and returns what is whole by then."""
         if not (data := self.end.recv(1 << 16)):
             raise ConnectionResetError("the daemon is gone")
-        new = [found for found in self._frames.feed(data) if not isinstance(found, LinkError)]
-        self._heard += new
-        return [message for message, _ in new]
+        return [found[0] for found in self._frames.feed(data) if not isinstance(found, LinkError)]
 
     def ask(self, message: Message) -> Reply:
         """What the daemon replies."""

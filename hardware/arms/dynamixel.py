@@ -1,5 +1,5 @@
-"""Arms of Dynamixel X servos (Koch, ViperX, OMX) over ROBOTIS's own SDK, Protocol 2.0. The servos stop by themselves when
-they hear nothing for `watchdog_s` (their Bus Watchdog)."""
+"""Arms of Dynamixel X servos (Koch, ViperX, OMX) over ROBOTIS's own SDK, Protocol 2.0. The servos stop by themselves
+when they hear nothing for `watchdog_s` (their Bus Watchdog)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import dynamixel_sdk as maker
 
 from hardware.arm import Clock
 from hardware.arms.calibration import Calibration
-from hardware.arms.servo_arm import Checked, Measured, Registers, ServoArm
+from hardware.arms.registers import Checked, Measured, Registers
+from hardware.arms.servo_arm import ServoArm
 from hardware.arms.servo_bus import Answer, Line, Sdk
 from hardware.clock import RealClock
 
@@ -44,7 +45,7 @@ def _sdk() -> Sdk:
 
 
 def _measure(answer: Answer) -> Measured:
-    """126 current, 128 velocity, 132 position; the highest bit of the error byte says that register 70 has something."""
+    """126 current, 128 velocity, 132 position; the error byte's highest bit says that register 70 has something."""
     return Measured(
         ticks=answer.number(6, 4, signed=True),
         speed=answer.number(2, 4, signed=True) * _SPEED,

@@ -36,7 +36,8 @@ def arm_of(config: Config, clock: Clock) -> Arm:
 
 
 def _arm_of(config: Config, clock: Clock) -> Arm:
-    names, settings = config.limits.names, dict(config.arm.settings)
+    names: tuple[str, ...] = config.limits.names
+    settings: dict[str, Any] = dict(config.arm.settings)
     family, port = config.arm.family, config.arm.port
     if family not in FAMILIES:
         raise ConfigError(f"{config.file}: family of [arm] is {family!r}; known are {', '.join(FAMILIES)}")
@@ -69,7 +70,7 @@ def _arm_of(config: Config, clock: Clock) -> Arm:
             for key in ("python", "kind"):
                 if not isinstance(settings.get(key), str):
                     raise ValueError(f"{key} is {settings.get(key)!r}; give a text")
-            own = {key: settings.pop(key) for key in ("python", "kind", "plugin") if key in settings}
+            own: dict[str, Any] = {key: settings.pop(key) for key in ("python", "kind", "plugin") if key in settings}
             return LeRobot(**own, config={**settings, **({"port": port} if port else {})}, joints=names, clock=clock)
 
 
@@ -108,8 +109,8 @@ def _servos(config: Config, clock: Clock, settings: dict[str, Any]) -> Arm:
         low, high = servo.limits
         if lower < low - SLACK or upper > high + SLACK:
             raise ValueError(
-                f"joint {servo.name!r} may go from {lower:.4f} to {upper:.4f} rad, and it is calibrated for {low:.4f} to "
-                f"{high:.4f}; give it tighter limits"
+                f"joint {servo.name!r} may go from {lower:.4f} to {upper:.4f} rad, and it is calibrated for {low:.4f} "
+                f"to {high:.4f}; give it tighter limits"
             )
     if config.arm.family == "so101":
         from hardware.arms.so101 import SO101

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,60 +23,18 @@ from hardware.arm import (
     vector,
 )
 from hardware.arms.calibration import Calibration, Servo
-from hardware.arms.servo_bus import Answer, Bus, Sdk
+from hardware.arms.registers import Checked, Registers
+from hardware.arms.servo_bus import Bus, Sdk
 
 SLACK = 40
 """Ticks by which a joint at rest may lie beyond its range when it is energised: a folded arm leans on its stops."""
 CHECK_NS = 50_000_000
 """How often power, errors and temperature are asked for."""
 
-Place = tuple[int, int]
-"""Address and length of a register."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Of one servo: ticks, ticks a second, effort in its own unit, degrees Celsius where it is among them, errors."""
-
-    ticks: int
-    speed: float
-    effort: float
-    celsius: float | None
-    errors: tuple[str, ...]
-    alert: bool = False
-
-
-@dataclass(frozen=True)
-class Checked:
-    powered: bool
-    celsius: float | None
-    errors: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Registers:
-    """Where a family of servos keeps what, and how it is read. `fixed`: what has to have that value, by name. `unlock`:
-    what makes the EEPROM writable (0) and safe again (1). `watchdog`: units of 20 ms; 0 ends it."""
-
-    model: Place
-    low: Place
-    high: Place
-    offset: Place
-    offset_raw: Callable[[int], int]
-    fixed: tuple[tuple[str, Place, int], ...]
-    torque: int
-    goal: Place
-    measured: Place
-    measure: Callable[[Answer], Measured]
-    checked: tuple[Place, ...]
-    check: Callable[[Sequence[Answer]], Checked]
-    unlock: int | None = None
-    watchdog: int | None = None
-
 
 class ServoArm:
-    """`effort`: N m of one unit of the servos' load or current register, NaN where unknown. `spare_ms`: how long a servo
-    may take to answer beyond the time of the bytes; `budget_s`: what one reading may cost before it is not tried again."""
+    """`effort`: N m of one unit of the servos' load or current register, NaN where unknown. `spare_ms`: how long a
+    servo may take to answer beyond the time of the bytes. `budget_s`: what a reading that is tried again may cost."""
 
     def __init__(
         self,
@@ -122,8 +79,8 @@ class ServoArm:
         self._ticks: dict[int, int] = {}
 
     def connect(self) -> None:
-        """What `open` does first, and calibrating needs no more: the port, and that each servo is there, once, and of the
-        model it is said to be. Raises as `open`."""
+        """What `open` does first, and calibrating needs no more: the port, and that each servo is there, once, and of
+        the model it is said to be. Raises as `open`."""
         self._forget()
         self.bus.open()
         try:
@@ -137,12 +94,13 @@ class ServoArm:
             raise
 
     def open(self) -> None:
-        """Refused where the EEPROM of a servo is not what the calibration says: other offset, wider limits, other mode."""
+        """Refused where a servo's EEPROM is not what the calibration says: another offset or mode, wider limits."""
         self.connect()
         try:
-            for servo in self.servos:
-                self._same(servo)
-            self._check()
+            with self.bus.patient():
+                for servo in self.servos:
+                    self._same(servo)
+                self._check()
             self._expected = {number: self._checked[number].powered for number in self._ids}
         except BaseException:
             self.bus.close()
@@ -235,8 +193,8 @@ class ServoArm:
             raise
 
     def stop(self, category: Category) -> StopReport:
-        """0 tells all servos at once to drop power, then each, then asks. 2 makes the measured position the goal; who does
-        not say where it is gets what it said last, and counts as unsure. 1: as 2, then 0 at rest or after 40 ms."""
+        """0 tells all servos at once to drop power, then each, then asks. 2 makes the measured position the goal; who
+        does not say where it is gets what it said last, and is unsure. 1: as 2, then 0 at rest or after 25 ms."""
         begun = time.monotonic_ns()
         done: set[int] = set()
         if category != 0:
@@ -333,8 +291,8 @@ class ServoArm:
         return {number for number, answer in found.items() if number not in powered or answer.number() == goals[number]}
 
     def _rest(self) -> None:
-        until = time.monotonic_ns() + 40_000_000
-        for _ in range(8):
+        until = time.monotonic_ns() + 25_000_000
+        for _ in range(5):
             answers, _ = self.bus.read_some(self._ids, *self._registers.measured)
             speeds = [abs(self._registers.measure(answer).speed) for answer in answers.values()]
             if max(speeds, default=0.0) < 40 or time.monotonic_ns() > until:  # ticks a second: .06 rad/s

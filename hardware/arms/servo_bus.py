@@ -1,5 +1,5 @@
-"""A servo bus over a maker's unmodified SDK, with the guards that it lacks. Of the SDK it uses what makes and takes apart
-packets, one transaction at a time; who answered, with how many bytes, and how long to wait is decided here."""
+"""A servo bus over a maker's unmodified SDK, with the guards that it lacks. The SDK makes and takes apart packets, one
+transaction at a time; who answered, with how many bytes, and how long to wait is decided here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import termios
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Line:
     def setupPort(self: Any, cflag_baud: int) -> bool:
         if self.is_open:
             self.closePort()
-        # It waits in the kernel instead of spinning; no other process may have the port; nothing is written for ever.
+        # It waits in the kernel instead of spinning, which on a busy machine takes the time of whoever is to answer. No
+        # other process may have the port, and nothing is written for ever.
         self.ser = serial.Serial(self.port_name, self.baudrate, timeout=0.001, write_timeout=0.05, exclusive=True)
         with contextlib.suppress(ValueError, OSError, NotImplementedError, AttributeError):
             self.ser.set_low_latency_mode(True)  # an FTDI adapter keeps bytes for 16 ms unless told
@@ -115,6 +116,15 @@ class Bus:
         if not known:
             raise Refused(f"{self.name} cannot be set to {self._baud} baud; give a speed that the servos know")
         self._port, self._doubted, self._turn = port, set(), 0
+
+    @contextlib.contextmanager
+    def patient(self) -> Iterator[None]:
+        """Within, questions are asked again for longer than a tick may cost."""
+        budget, self._budget_ns = self._budget_ns, max(self._budget_ns, 200_000_000)
+        try:
+            yield
+        finally:
+            self._budget_ns = budget
 
     def close(self) -> None:
         port, self._port = self._port, None
@@ -273,6 +283,10 @@ class Bus:
                         spoilt += 1
                     elif number in numbers and number not in found and len(data) == length:
                         found[number] = Answer(error, data)
+            except serial.SerialTimeoutException:  # also after a stall of ours, when all was written
+                if not numbers:
+                    self.failed += 1
+                    raise NoAnswer(f"{self.name} took no bytes in time; look at the adapter") from None
             except (OSError, termios.error) as error:
                 raise self._lost(error) from None
             finally:

@@ -11,7 +11,8 @@ import scservo_sdk as maker
 
 from hardware.arm import Clock
 from hardware.arms.calibration import Calibration
-from hardware.arms.servo_arm import Checked, Measured, Registers, ServoArm
+from hardware.arms.registers import Checked, Measured, Registers
+from hardware.arms.servo_arm import ServoArm
 from hardware.arms.servo_bus import Answer, Line, Sdk
 from hardware.clock import RealClock
 

@@ -1,1 +1,1 @@
-"""Stand-ins for arms, each a process that speaks its maker's bytes. For tests and trials, never for a daemon."""
+"""Stand-ins for arms, each a process of its own that speaks its maker's bytes. Tests and trials use them, no daemon."""

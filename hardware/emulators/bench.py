@@ -1,4 +1,4 @@
-"""What the servos of an emulated bus have in common: a joint each, counts, power, and a record of what they were told."""
+"""What the servos of an emulated bus have in common: a joint each, counts, power, and a record of all orders."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class Bus:
     """With `virtual` time nothing moves but by the order `advance`. Orders, one JSON object a line, {"do": name, ...}:
 
     faults (drop, corrupt, truncate, noise, late_ms, doubled, dead, seed), reset, advance (seconds), time (virtual),
-    state, record, forget, reboot (id), jump (id, ticks), status (id, bits), temperature (id, celsius), lock (joint, on), pose
-    (position), peek (id, address, length), poke (id, address, data), hang_up."""
+    state, record, forget, reboot (id), jump (id, ticks), status (id, bits), temperature (id, celsius), lock (joint,
+    on), pose (position), peek (id, address, length), poke (id, address, data), hang_up."""
 
     def __init__(
         self, servos: Feetech | Dynamixel, bench: Bench, wire: Wire, control: Path, virtual: bool = False

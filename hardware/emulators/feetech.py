@@ -1,4 +1,4 @@
-"""Feetech STS3215 servos, byte for byte: their frames and their control table (Feetech's memory map of the STS series)."""
+"""Feetech STS3215 servos, byte for byte: frames and control table (Feetech's memory map of the STS series)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits and readings of small arms, for tests of what is above them."""
+"""Limits and readings of a small arm, for tests of what is above it."""
 
 from dataclasses import replace
 

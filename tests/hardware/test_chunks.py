@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardware import envelope
@@ -27,6 +27,7 @@ def line(t):
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
 def test_no_seam_and_no_delay_makes_a_joint_leap(seed):
     """Chunks of noise, at any rate and age, some of them late, some of them in the middle of another's blend."""
     rng = np.random.default_rng(seed)

@@ -122,6 +122,12 @@ def test_stops_of_one_tick_win_in_whatever_order_they_come(state, given, random)
         assert "ESTOP" in (end.mode, end.after)
 
 
+def test_beside_a_stop_nothing_that_is_asked_counts():
+    for state, kind, asked in itertools.product(ALL_STATES, STOPS, ASKED):
+        stop, wanted = Event(kind), Event(asked, holder=True, clear=True)
+        assert settle(state, [wanted, stop]) == settle(state, [stop, wanted]) == settle(state, [stop])
+
+
 def walk(*kinds, state=None, **more):
     state = State() if state is None else state
     for kind in kinds:
@@ -161,6 +167,16 @@ def test_stops_grow_stronger_and_never_weaker():
     assert transition(state, Event("estop", 2, "again")) == (state, ())
     assert transition(state, Event("rest")) == (State("ESTOP", cause="a button"), ("power_off",))
     assert transition(state, Event("estop", 0)) == (State("ESTOP", cause="a button"), ("flush", "power_off"))
+
+
+def test_a_fault_that_may_hold_lets_no_arm_drop():
+    held, effects = transition(State("HOLD"), Event("fault", 2, "hot"))
+    assert held == State("FAULT", cause="hot") and effects == ("flush", "hold", "latch")
+    assert transition(held, Event("fault", 2, "hotter")) == (held, ("flush", "hold"))
+    assert transition(held, Event("estop", 0, "a button")) == (
+        State("ESTOP", cause="a button"),
+        ("flush", "power_off", "latch"),
+    )
 
 
 def test_a_port_that_closes_under_power_is_a_fault():

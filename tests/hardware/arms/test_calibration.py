@@ -57,7 +57,7 @@ def test_a_file_comes_back_and_one_changed_by_hand_does_not(tmp_path):
         load(path)
     for broken in ("", "[]", "{}", '{"sha256": 1, "serial": "a", "servos": [{"id": 1}]}'):
         path.write_text(broken)
-        with pytest.raises(ValueError, match="arm.json is not"):
+        with pytest.raises(ValueError, match=r"arm\.json is not"):
             load(path)
     with pytest.raises(ValueError, match="is not a calibration"):
         load(tmp_path / "none.json")
@@ -78,7 +78,7 @@ def test_what_was_not_moved_or_crosses_the_seam_is_refused():
     over = (4000 + 900 * np.sin(swing)).round().astype(int) % 4096
     with pytest.raises(ValueError, match="lift moved by 0 ticks"):
         recorded(np.stack([whole, still], 1), np.array([2000, 1900]), SERVOS, "a")
-    with pytest.raises(ValueError, match="pan leapt .* seam"):
+    with pytest.raises(ValueError, match=r"pan leapt .* seam"):
         recorded(np.stack([over, whole], 1), np.array([4000, 1900]), SERVOS, "a")
     with pytest.raises(ValueError, match="outside its range"):
         recorded(np.stack([whole, whole], 1), np.array([200, 1900]), SERVOS, "a")

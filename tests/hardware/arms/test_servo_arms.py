@@ -1,4 +1,4 @@
-"""Both drivers against their emulators, over the makers' SDKs: what they do, and faults 1 to 10 and 19 of the catalogue.
+"""Both drivers against their emulators, over the makers' SDKs: what they do, and what goes wrong on a bus.
 
 The emulators' time is virtual; answers may take long, so that a busy machine changes nothing.
 """
@@ -42,7 +42,7 @@ def make(emulator, calibration=None, **settings):
         passed[0] = now_ns
 
     kind = SO101 if emulator.family == "so101" else Dynamixel
-    given = {"spare_ms": 40.0, "budget_s": 0.5} | settings
+    given = {"spare_ms": 25.0, "budget_s": 0.3} | settings
     MADE.append(kind(emulator.port, calibration or emulator.calibration, VirtualClock(moved), **given))
     return MADE[-1]
 
@@ -92,7 +92,7 @@ def test_enable_gives_the_measured_pose_for_a_goal_before_power(arm, emulator):
 
 def test_goals_move_it_and_velocity_has_their_sign(arm, emulator):
     arm.enable()
-    goal = np.array(POSE) + [0.3, 0.3, -0.3, 0.3, 0.3, -0.3]
+    goal = np.add(POSE, [0.3, 0.3, -0.3, 0.3, 0.3, -0.3])
     for part in np.linspace(0, 1, 30):
         arm.write(POSE + part * (goal - POSE))
         wait(arm, 0.02)
@@ -112,7 +112,7 @@ def test_goals_move_it_and_velocity_has_their_sign(arm, emulator):
 def test_what_is_no_pose_of_the_arm_is_refused_and_nothing_is_sent(arm, emulator, bad):
     arm.enable()
     emulator.control("forget")
-    with pytest.raises(ValueError, match="position is|is to go to"):
+    with pytest.raises(ValueError, match=r"position is|is to go to"):
         arm.write(bad)
     assert emulator.control("record")["goals"] == []
 
@@ -188,7 +188,7 @@ def test_stop_1_and_2_with_silent_servos_do_their_part_for_the_others(arm, emula
     assert powered(emulator) == [False, True, False, False, True, False]
 
 
-def test_one_silent_servo_is_named(arm, emulator):  # fault 1
+def test_one_silent_servo_is_named(arm, emulator):
     emulator.control("faults", dead=[4])
     for _ in range(2):
         with pytest.raises(NoAnswer, match=r"servo 4 \(wrist_flex\)") as said:
@@ -198,7 +198,7 @@ def test_one_silent_servo_is_named(arm, emulator):  # fault 1
     np.testing.assert_allclose(arm.read().position, POSE, atol=0.001)
 
 
-def test_all_silent(arm, emulator):  # fault 2
+def test_all_silent(arm, emulator):
     emulator.control("faults", drop=1.0)
     with pytest.raises(NoAnswer) as said:
         arm.read()
@@ -208,11 +208,11 @@ def test_all_silent(arm, emulator):  # fault 2
     assert not any(powered(emulator))
 
 
-def test_a_port_that_vanishes_is_opened_by_open_only(arm, emulator):  # fault 3
+def test_a_port_that_vanishes_is_opened_by_open_only(arm, emulator):
     arm.enable()
     emulator.control("hang_up")
     for act in (arm.read, lambda: arm.write(np.array(POSE)), arm.enable, arm.read):
-        with pytest.raises((BusLost, Refused), match="is gone|is not open|not enabled"):
+        with pytest.raises((BusLost, Refused), match=r"is gone|is not open|not enabled"):
             act()
     with pytest.raises(BusLost, match="cannot be opened"):
         arm.open()
@@ -224,7 +224,7 @@ def test_a_port_that_vanishes_is_opened_by_open_only(arm, emulator):  # fault 3
 
 
 @pytest.mark.parametrize("fault", [{"corrupt": 0.1}, {"truncate": 0.05}, {"noise": 0.3}, {"drop": 0.02}])
-def test_damaged_answers_are_never_taken(arm, emulator, fault):  # faults 4 and 5
+def test_damaged_answers_are_never_taken(arm, emulator, fault):
     true = arm.read().position
     emulator.control("faults", seed=3, **fault)
     right = 0
@@ -239,7 +239,7 @@ def test_damaged_answers_are_never_taken(arm, emulator, fault):  # faults 4 and 
     np.testing.assert_array_equal(arm.read().position, true)
 
 
-def test_noise_without_end_does_not_hold_it_up(arm, emulator):  # fault 5
+def test_noise_without_end_does_not_hold_it_up(arm, emulator):
     emulator.control("faults", noise=1.0, corrupt=1.0)
     begun = arm.bus.asked
     with pytest.raises(NoAnswer):
@@ -248,14 +248,14 @@ def test_noise_without_end_does_not_hold_it_up(arm, emulator):  # fault 5
     assert arm.bus.asked - begun < 1000
 
 
-def test_a_late_answer_is_never_taken_for_the_next(arm, emulator):  # fault 6
+def test_a_late_answer_is_never_taken_for_the_next(arm, emulator):
     emulator.control("faults", late_ms=100)
     assert arm.bus._ask([1], 2, arm.bus._question([1], 3, 2)) == {} and arm.bus.failed == 1
     time.sleep(0.15)
     np.testing.assert_allclose(arm.read().position, POSE, atol=0.001)
 
 
-@pytest.mark.parametrize("late", [30, 60, 100, 200, 450])
+@pytest.mark.parametrize("late", [30, 60, 200])
 def test_whatever_is_late_every_reading_is_of_its_time(emulator, late):
     """The pose changes between readings, so that one answer behind would be seen."""
     arm = make(emulator, spare_ms=25.0, budget_s=0.03)
@@ -275,7 +275,7 @@ def test_whatever_is_late_every_reading_is_of_its_time(emulator, late):
     arm.close()
 
 
-def test_two_servos_of_one_id_are_refused(emulator):  # fault 7
+def test_two_servos_of_one_id_are_refused(emulator):
     emulator.control("faults", doubled=[2])
     with pytest.raises(Refused, match=r"two servos answer as servo 2 \(shoulder_lift\)"):
         make(emulator).open()
@@ -287,7 +287,7 @@ def test_answers_that_make_no_sense_are_refused(emulator):
         make(emulator).open()
 
 
-def test_a_servo_that_booted_again_is_a_fault_within_a_fifth_of_a_second(arm, emulator):  # fault 8
+def test_a_servo_that_booted_again_is_a_fault_within_a_fifth_of_a_second(arm, emulator):
     arm.enable()
     assert arm.read().faults == ()
     emulator.control("reboot", id=3)
@@ -298,7 +298,7 @@ def test_a_servo_that_booted_again_is_a_fault_within_a_fifth_of_a_second(arm, em
     assert "power elbow_flex" in seen[-1].faults and not seen[-1].powered[2] and seen[-1].powered[0]
 
 
-def test_a_count_that_jumps_is_reported_as_it_is(arm, emulator):  # fault 9
+def test_a_count_that_jumps_is_reported_as_it_is(arm, emulator):
     arm.enable()
     before = arm.read()
     emulator.control("jump", id=2, ticks=300)
@@ -314,17 +314,17 @@ def test_a_count_that_jumps_is_reported_as_it_is(arm, emulator):  # fault 9
     assert not any(powered(emulator)) and emulator.control("record")["goals"] == []
 
 
-def test_another_turn_is_no_other_place_to_go_to(dynamixel):  # fault 9
+def test_another_turn_is_no_other_place_to_go_to(dynamixel):
     dynamixel.family = "dynamixel"
     arm = make(dynamixel)
     arm.open()
     dynamixel.control("jump", id=6, ticks=4096)
     assert arm.read().faults == ("turn gripper",)
-    with pytest.raises(Refused, match="gripper is at .* a turn too many"):
+    with pytest.raises(Refused, match=r"gripper is at .* a turn too many"):
         arm.enable()
 
 
-def test_overload_and_heat_are_faults_and_forbid_power(arm, emulator):  # fault 10
+def test_overload_and_heat_are_faults_and_forbid_power(arm, emulator):
     emulator.control("status", id=6, bits=OVERLOAD)
     emulator.control("temperature", id=1, celsius=75)
     state = arm.read()
@@ -336,7 +336,7 @@ def test_overload_and_heat_are_faults_and_forbid_power(arm, emulator):  # fault 
     assert not any(powered(emulator))
 
 
-def test_the_wall_clock_changes_nothing(arm, emulator, monkeypatch):  # fault 19
+def test_the_wall_clock_changes_nothing(arm, emulator, monkeypatch):
     steps = itertools.cycle([0.0, 3600.0, -3600.0, 1e9])
     monkeypatch.setattr(time, "time", lambda: next(steps))
     arm.enable()
@@ -346,7 +346,7 @@ def test_the_wall_clock_changes_nothing(arm, emulator, monkeypatch):  # fault 19
     assert arm.stop(0).unsure == () and arm.bus.failed == 0
 
 
-def test_another_calibration_is_refused(emulator):  # fault 30
+def test_another_calibration_is_refused(emulator):
     address, zeros = LIMITS[emulator.family]
     emulator.control("poke", id=3, address=address, data=zeros)
     with pytest.raises(Refused, match=r"servo 3 \(elbow_flex\) lets itself go from 0 to 3400"):
@@ -432,3 +432,40 @@ def test_a_daemon_that_falls_silent_is_stopped_by_the_servos_themselves(dynamixe
 def test_settings_that_make_no_sense(emulator, settings, said):
     with pytest.raises(ValueError, match=said):
         make(emulator, **settings)
+
+
+@pytest.mark.slow
+def test_whatever_goes_wrong_every_goal_is_in_range_and_every_reading_true(emulator):
+    """Random faults, one after another; the emulator's own record is believed, not the driver's word."""
+    arm, draw = make(emulator, spare_ms=8.0, budget_s=0.02), np.random.default_rng(5)
+    low, high = np.array([servo.limits for servo in arm.servos]).T
+    faults = [{}, {"corrupt": 0.2}, {"drop": 0.2}, {"truncate": 0.2}, {"noise": 0.5}, {"late_ms": 40}, {"dead": [3]}]
+    none = {"corrupt": 0.0, "drop": 0.0, "truncate": 0.0, "noise": 0.0, "late_ms": 0.0, "dead": []}
+    true = enabled = False
+    for tick in range(600):
+        if tick % 10 == 0:
+            emulator.control("faults", **(none | faults[draw.integers(len(faults))]))
+        if tick % 50 == 0 or not enabled:
+            try:
+                arm.open()
+                arm.enable()
+                enabled = True
+            except (NoAnswer, Refused):
+                enabled = False
+                continue
+        try:
+            found = arm.read()
+            np.testing.assert_allclose(found.position, emulator.control("state")["position"], atol=0.002)
+            true += 1
+            arm.write(np.clip(found.position + draw.uniform(-0.4, 0.4, 6), low, high))
+        except NoAnswer:
+            pass
+        emulator.control("advance", seconds=0.01)
+        if draw.random() < 0.02:
+            arm.stop(draw.choice([0, 1, 2]))
+            enabled = False
+    told = emulator.control("record")
+    assert true > 100
+    for servo in arm.servos:
+        key = str(servo.id)
+        assert servo.low <= told["lowest"][key] and told["highest"][key] <= servo.high

@@ -1,6 +1,8 @@
 """What the bus takes for an answer, fed byte by byte through the makers' SDKs: only whole frames of those who were
 asked, of the length that was asked for."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,7 +74,15 @@ def _asked(family, stream):
 
 pieces = st.one_of(
     st.binary(max_size=12),
-    st.sampled_from([b"\xff\xff", b"\xff\xff\xfd\x00", b"\xff\xff\xfd\xfd", b"\xff\xff\x01\x06\x00", b"\xff\xff\xfd\x00\x01\x08\x00\x55"]),
+    st.sampled_from(
+        [
+            b"\xff\xff",
+            b"\xff\xff\xfd\x00",
+            b"\xff\xff\xfd\xfd",
+            b"\xff\xff\x01\x06\x00",
+            b"\xff\xff\xfd\x00\x01\x08\x00U",
+        ]
+    ),
 )
 
 
@@ -103,11 +113,8 @@ def test_no_stream_makes_it_raise_or_take_what_is_no_answer(family, data):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @FAMILIES
 def test_a_hundred_thousand_frames(family):
-    import random
-
     draw = random.Random(1)
     for _ in range(25_000):
         stream = b""
@@ -125,9 +132,11 @@ def test_a_hundred_thousand_frames(family):
         _asked(family, stream)
 
 
+four = st.one_of(st.binary(min_size=4, max_size=4), st.sampled_from([b"\xff\xff\xfd\xff", b"\xff\xff\xfd\xfd"]))
+
+
 @FAMILIES
-@given(st.lists(st.one_of(st.binary(min_size=4, max_size=4), st.sampled_from([b"\xff\xff\xfd\xff", b"\xff\xff\xfd\xfd"])),
-                min_size=3, max_size=3))  # fmt: skip
+@given(st.lists(four, min_size=3, max_size=3))
 def test_whole_answers_are_taken_whatever_they_hold_and_in_any_order(family, contents):
     stream = b"".join(said(family, number, data) for number, data in zip(reversed(IDS), contents, strict=True))
     answers = _asked(family, stream)
@@ -146,15 +155,9 @@ def test_noise_without_end_ends(family):
     assert len(BUSES[family]._port.ser.waiting) > 900_000
 
 
-def test_a_double_error_that_the_sum_lets_pass_is_known():
-    """Feetech's check is a sum: two turned bits of opposite sense pass. Only a plausible change can tell."""
-    answer = bytearray(sts.frame(1, 0, bytes((0x00, 0x08, 0x00, 0x00))))
-    answer[5] ^= 1
-    answer[4] ^= 0
-    answer[6] ^= 0
-    assert sts.take(bytearray(answer)) is None
-    answer[7] ^= 0
-    swapped = sts.frame(1, 0, bytes((0x08, 0x00, 0x00, 0x00)))
+def test_what_a_sum_lets_pass_is_known():
+    """Feetech's check is a sum: two bytes that change places pass. Only plausibility can tell, and that is above."""
     crossed = bytearray(sts.frame(1, 0, bytes((0x00, 0x08, 0x00, 0x00))))
     crossed[5], crossed[6] = crossed[6], crossed[5]
-    assert bytes(crossed) == swapped and sts.take(crossed) is not None
+    answers = _asked("so101", bytes(crossed) + said("so101", 2, b"1234") + said("so101", 3, b"1234"))
+    assert answers is not None and answers[1].data == b"\x08\x00\x00\x00"

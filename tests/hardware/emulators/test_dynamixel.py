@@ -1,8 +1,10 @@
 """The emulated servos against ROBOTIS's own SDK, as it is, and their parser against anything."""
 
+import random
+
 import dynamixel_sdk as maker
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.emulators.bench import Bench
@@ -138,9 +140,18 @@ def test_any_instruction_is_answered_or_passed_over(servos, number, instruction,
 
 
 @pytest.mark.slow
-@settings(max_examples=100_000)
-@given(st.binary(max_size=80))
-def test_a_hundred_thousand_streams(noise):
-    buffer = bytearray(noise)
-    while take(buffer) is not None:
-        pass
+def test_a_hundred_thousand_frames_in_a_damaged_stream():
+    draw, buffer, whole = random.Random(2), bytearray(), 0
+    for _ in range(100_000):
+        sent = bytearray(frame(draw.randrange(254), 3, draw.randbytes(draw.randrange(20))))
+        fate = draw.randrange(10)
+        if fate == 0:
+            sent = sent[: draw.randrange(len(sent))]
+        elif fate == 1:
+            sent[draw.randrange(len(sent))] ^= 1 << draw.randrange(8)
+        elif fate == 2:
+            sent[:0] = draw.randbytes(draw.randrange(30))
+        buffer += sent
+        while take(buffer) is not None:
+            whole += 1
+    assert whole > 60_000 and len(buffer) < 2048

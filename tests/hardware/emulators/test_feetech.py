@@ -1,10 +1,11 @@
 """The emulated servos against Feetech's own SDK, as it is, and their parser against anything."""
 
+import random
 import time
 
 import pytest
 import scservo_sdk as maker
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware.emulators.bench import Bench
@@ -90,9 +91,12 @@ def test_the_bare_sdk_takes_a_late_answer_for_the_next_one(sdk):
 
 
 def test_the_bare_sdk_minds_the_wall_clock(sdk, monkeypatch):
-    port, packets, _ = sdk
+    port, packets, control = sdk
+    control("faults", late_ms=15)
+    assert packets.read2ByteTxRx(port, 1, 56) == (2048, 0, 0)  # it waits for 34
     now = iter(range(0, 10**9, 10))
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    control("faults", late_ms=15)
     assert packets.read2ByteTxRx(port, 1, 56)[1] == maker.COMM_RX_TIMEOUT
 
 
@@ -124,12 +128,21 @@ def test_any_instruction_is_answered_or_passed_over(servos, number, instruction,
 
 
 @pytest.mark.slow
-@settings(max_examples=100_000)
-@given(st.binary(max_size=80))
-def test_a_hundred_thousand_streams(noise):
-    buffer = bytearray(noise)
-    while take(buffer) is not None:
-        pass
+def test_a_hundred_thousand_frames_in_a_damaged_stream():
+    draw, buffer, whole = random.Random(2), bytearray(), 0
+    for _ in range(100_000):
+        sent = bytearray(frame(draw.randrange(254), 3, draw.randbytes(draw.randrange(20))))
+        fate = draw.randrange(10)
+        if fate == 0:
+            sent = sent[: draw.randrange(len(sent))]
+        elif fate == 1:
+            sent[draw.randrange(len(sent))] ^= 1 << draw.randrange(8)
+        elif fate == 2:
+            sent[:0] = draw.randbytes(draw.randrange(30))
+        buffer += sent
+        while take(buffer) is not None:
+            whole += 1
+    assert whole > 60_000 and len(buffer) < 2048
 
 
 @given(st.integers(-2047, 2047))
