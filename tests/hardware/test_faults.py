@@ -110,6 +110,8 @@ def test_8_a_servo_that_starts_anew(arm):
     arm.emulator("reboot", id=3)
     arm.until("FAULT", 20)
     assert "power elbow_flex" in arm.snapshots[-1].cause
+    assert arm.ask(Ask("reset", arm.lease)).refused == ""
+    assert arm.tick(10).mode == "READY" and not any(arm.emulator("state")["powered"])
 
 
 def test_9_an_encoder_that_leaps(arm):
