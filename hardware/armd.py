@@ -199,10 +199,10 @@ def alone(fifo: bool) -> tuple[bool, tuple[str, ...]]:
 def serve(file: Path, fifo: bool = True) -> None:
     """Returns when it was told to end. Raises NoStart, ConfigError, LinkError, ArmError, OSError with a sentence."""
     signals, notify, clock = Signals(), Notify(), RealClock()
-    signals.catch()
     config = read(file)
     arm = arm_of(config, clock)
     held = lock(config.journal)
+    signals.catch()
     try:
         doors = Doors(socket_path(config.journal))
         try:

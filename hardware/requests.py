@@ -19,6 +19,8 @@ from hardware.lease import LeaseError
 from hardware.link import Ask, Estop, GiveBack, Leader, Message, Renew, Reply, Scene, Seen, Stop, Take
 from hardware.machine import LATCHED, MOVING, Event
 
+WITH_POWER = ("power", "range", "watchdog", "script_ended")
+"""Of the arm's own words: what is over once the joints have no power, which is what a reset does."""
 LONGEST = 60.0
 """Seconds of a lease: whoever wants it longer renews it."""
 
@@ -202,7 +204,7 @@ def _reset(robot: Robot, carried: Carried) -> Happened:
             if isinstance(error, BusLost):
                 robot.arm.close()
             raise No(f"the cause of {carried.state.mode} is not gone: {error}") from None
-    clear = not carried.missed and not carried.reading.faults
+    clear = not carried.missed and all(word.startswith(WITH_POWER) for word in carried.reading.faults)
     event = Event("reset", holder=True, clear=clear)
     if refused := machine.refusal(carried.state, event):
         raise No(refused)

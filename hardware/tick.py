@@ -26,10 +26,11 @@ def tick(robot: Robot, carried: Carried, arrived: Arrived, now_ns: int) -> Came:
     if carried.seq % DISK_TICKS == 1:
         carried.disk_free = robot.free(robot.config.journal)
     before = carried.state
-    happened = [*senses.measured(robot, carried), *senses.noticed(robot, carried, arrived, now_ns)]
+    sensed = [*senses.measured(robot, carried), *senses.noticed(robot, carried, arrived, now_ns)]
+    happened = senses.news(carried, sensed)
     stops = any(one.event.kind in STOPS for one in happened)
     heard = requests.hear(robot, carried, arrived, stops, now_ns)
-    happened = senses.news(carried, [*happened, *heard.happened, *motion.rested(carried)])
+    happened += [*senses.news(carried, heard.happened), *motion.rested(carried)]
     refused = motion.apply(robot, carried, happened, now_ns) if happened else ""
     _hands(carried, before, happened, now_ns)
     came = senses.news(carried, motion.drive(robot, carried, now_ns))

@@ -1,1 +1,1 @@
-"""One file for each family of arms, all of them `hardware.arm.Arm`; a maker's SDK is imported only where it is needed."""
+"""One file for each family of arms, all of them `hardware.arm.Arm`; makers' SDKs are imported only where needed."""
