@@ -20,7 +20,7 @@ import numpy as np
 
 from embodied import atomic
 from hardware.arm import Array
-from hardware.framed import SYNC_SECONDS, Appender, JournalError, growing, pack, scan
+from hardware.framed import SYNC_SECONDS, Appender, JournalError, Raw, growing, pack, scan
 
 __all__ = ["SOURCES", "End", "Event", "Header", "Journal", "JournalError", "Record", "Recorded", "Recovered", "Tick"]
 
@@ -226,6 +226,11 @@ def parse(path: Path, file: BinaryIO, size: int, *, growing: bool = False) -> Re
 def journals(folder: Path) -> list[Path]:
     """By name, which is by time where names begin with it."""
     return sorted(path for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file())
+
+
+def header_of(first: Raw) -> Header:
+    """Of a journal's first record. Raises ValueError where it is none."""
+    return _header(first.kind, first.payload)
 
 
 def _cut(path: Path, end: int) -> None:

@@ -1,4 +1,4 @@
-"""A policy server: a trained policy behind a WebSocket, for whoever holds its token, in the form of `policies.wire`.
+"""A policy server: a trained policy behind a WebSocket, for whoever has its token, in the form of `policies.wire`.
 
 It may run on any machine that has the policy, and reads no clock of the robot's: an answer is about the observation that
 was asked about, its first action for the very time of that, each next one a control period later. So whoever asked may
@@ -136,7 +136,7 @@ def agent(file: Path, algorithm: str, folder: Path, steps: int = STEPS) -> Serve
 @contextmanager
 def serving(served: Served, token: str, port: int = 0, host: str = "127.0.0.1") -> Iterator[Server]:
     """Serves in threads until it is left; `server.socket` says where. Raises OSError where the port is taken."""
-    metadata = wire.pack({"contract": to_text(served.contract), "rate": served.contract.rate})
+    metadata = wire.pack({"contract": to_text(served.contract), "rate": served.contract.rate, "every": 1})
     room = threading.BoundedSemaphore(MOST_CLIENTS)
 
     def entering(connection: ServerConnection, request: Request) -> Response | None:

@@ -6,8 +6,9 @@ b"data", b"dtype", b"shape"} and numpy's numbers {b"__npgeneric__": True, b"data
 
 A robot of ours sends: `observation/state` and `observation/velocity` [n] (rad, rad/s), `observation/clock` (s since the
 start), `observation/scene/NAME` for every thing of the scene, `observation/CAMERA` uint8 [H,W,3], and `prompt`, the
-task. A server of ours says in its metadata `contract` (the text of a contract.json in the robot's terms), and in its
-answer also `obs` and `act`: what the policy saw, and said in its own terms.
+task. A server of ours says in its metadata `contract` (the text of a contract.json in the robot's terms) and `every` (after
+how many steps it wants to be asked again; without, half a chunk), and in its answer also `obs` and `act`: what the
+policy saw, and said in its own terms.
 """
 
 from __future__ import annotations

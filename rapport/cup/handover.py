@@ -73,7 +73,7 @@ PARTS = (
     Part("action"),
     Part("clock", seconds=HORIZON * arm_control.DT),
 )
-"""How a robot makes the observation of `agreed`: it has its joints, the goal [3] and the laptop [2] in m, and the time."""
+"""How a robot makes the observation of `agreed` from its joints, the goal [3] and the laptop [2] in m, and the time."""
 
 
 def hand_over(folder: Path, parameters: Mapping[str, Array], reward: str) -> Contract:

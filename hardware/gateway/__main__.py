@@ -1,0 +1,5 @@
+import sys
+
+from hardware.gateway.server import main
+
+sys.exit(main())

@@ -1,0 +1,36 @@
+"""What the gateway holds while it serves one robot."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardware.config import Config
+from hardware.gateway.cameras import Watch
+from hardware.gateway.daemon import Daemon
+from hardware.gateway.metrics import Metrics
+from hardware.gateway.policies import Server
+from hardware.gateway.shown import shown
+
+
+@dataclass(eq=False)
+class House:
+    """policy: the server that `start` asks, if there is one; leads: what it does now, as a sentence."""
+
+    config: Config
+    daemon: Daemon
+    metrics: Metrics
+    watch: Watch
+    policy: Server | None = None
+    leads: str = ""
+    following: asyncio.Task[None] | None = None
+    streams: int = 0
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def shown(self) -> dict[str, Any]:
+        daemon = self.daemon
+        return shown(self.config, daemon.hello, daemon.snapshot, daemon.why, self.leads, self.watch.sentences())
+
+    def told(self, sentence: str) -> None:
+        self.leads = sentence

@@ -1,0 +1,148 @@
+"""A robot as `rapport robot run` starts it: its daemon and guard as processes, and the gateway served by a thread."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import uvicorn
+from websockets.sync.client import connect
+
+from envs import arm_model
+from hardware.clock import RealClock
+from hardware.config import Config, read
+from hardware.gateway import tokens as tokens_of
+from hardware.gateway.cameras import Watch
+from hardware.gateway.server import Reached, house_of, listen, server_of
+
+HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+JOINT = """
+[[joint]]
+name = "{name}"
+lower = {lower}
+upper = {upper}
+velocity = 2.0
+acceleration = 10.0
+tracking = 0.5
+start = 0.1
+home = {home}
+"""
+
+
+def free_port():
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+def two_joints(folder, **more):
+    return write(folder, [("a", -1.5, 1.5, 0.0), ("b", -1.5, 1.5, 0.2)], **more)
+
+
+def cup_arm(folder, **more):
+    limit, rest = arm_model.JOINT_LIMIT, arm_model.REST.tolist()
+    joints = [(name, -limit, limit, at) for name, at in zip(arm_model.JOINT_NAMES, rest, strict=True)]
+    more.setdefault("scene", {"start": 3, "goal": 3, "laptop": 2})
+    return write(folder, joints, start=rest, **more)
+
+
+def write(folder, joints, start=None, scene=None, port=None, host="127.0.0.1"):
+    start = f"start = {start}" if start else ""
+    parts = [f'rate = 100.0\njournal = "episodes"\n[arm]\nfamily = "twin"\n{start}\n']
+    parts += [JOINT.format(name=n, lower=lower, upper=upper, home=home) for n, lower, upper, home in joints]
+    parts += [f'[scene.{name}]\nsize = {size}\nunit = "m"\n' for name, size in (scene or {}).items()]
+    parts.append(f'[gateway]\nhost = "{host}"\nport = {port or free_port()}\n')
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "robot.toml"
+    file.write_text("".join(parts))
+    return file
+
+
+@dataclass
+class Robot:
+    file: Path
+    config: Config
+    processes: dict = field(default_factory=dict)
+    house: object = None
+    tokens: object = None
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.config.port}"
+
+    def start(self, name):
+        arguments = [sys.executable, "-m", f"hardware.{name}", str(self.file)]
+        process = subprocess.Popen(arguments, env=HERE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline(), name
+        self.processes[name] = process
+
+    def http(self, role="operate", **headers):
+        token = {"Authorization": f"Bearer {self.tokens.of(role)}"} if role else {}
+        return httpx.Client(base_url=self.address, headers={**token, **headers}, timeout=20)
+
+    def socket(self, role="operate", form="rapport.msgpack", max_queue=16, **headers):
+        return connect(
+            f"ws://127.0.0.1:{self.config.port}/v1/stream",
+            subprotocols=[form] if form else None,
+            additional_headers={"Authorization": f"Bearer {self.tokens.of(role)}", **headers},
+            compression=None,
+            proxy=None,
+            max_queue=max_queue,
+        )
+
+    def state(self):
+        return self.http("observe").get("/v1/state").json()
+
+    def until(self, seconds=10, **wanted):
+        """The state, once it says this."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            state = self.state()
+            if all(state[name] == value for name, value in wanted.items()):
+                return state
+            time.sleep(0.02)
+        raise AssertionError(f"{wanted} did not come: {state}")
+
+
+@contextmanager
+def running(file, policy=None, daemon=True, cameras=None):
+    robot = Robot(file, read(file))
+    robot.config.journal.mkdir(parents=True, exist_ok=True)
+    robot.tokens = tokens_of.tokens(robot.config.journal / tokens_of.FILE)
+    try:
+        if daemon:
+            robot.start("armd")
+            robot.start("guard")
+        with served(robot, policy, cameras or {}):
+            if daemon:
+                robot.until(guarded=True)
+            yield robot
+    finally:
+        for process in robot.processes.values():
+            process.terminate()
+        for process in robot.processes.values():
+            process.wait(10)
+            process.stdout.close()
+
+
+@contextmanager
+def served(robot, policy=None, cameras=None):
+    robot.house = house_of(robot.config, policy, Watch(cameras or {}, {}, RealClock()))
+    server: uvicorn.Server = server_of(robot.house, robot.tokens, Reached())
+    listening = listen(robot.config)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
