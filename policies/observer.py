@@ -74,8 +74,8 @@ def check(parts: Sequence[Part], agreed: Contract, cartesian: Cartesian) -> None
 
 
 def observe(parts: Sequence[Part], agreed: Contract, raw: Raw, cartesian: Cartesian | None = None) -> Array:
-    """[O] float32, in the order of the contract; cartesian: for what only a chain can tell. Raises ValueError that names
-    all that is missing or unfit."""
+    """[O] float32, in the order of the contract; cartesian: for what only a chain can tell. Raises ValueError that
+    names all that is missing or unfit."""
     wrong = [
         f"{name} are {value}; give {len(agreed.joints)} finite numbers"
         for name in ("joints", "velocities")

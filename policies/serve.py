@@ -1,8 +1,8 @@
 """A policy server: a trained policy behind a WebSocket, for whoever has its token, in the form of `policies.wire`.
 
-It may run on any machine that has the policy, and reads no clock of the robot's: an answer is about the observation that
-was asked about, its first action for the very time of that, each next one a control period later. So whoever asked may
-drop what is past when the answer comes.
+It may run on any machine that has the policy, and reads no clock of the robot's: an answer is about the observation
+that was asked about, its first action for the very time of that, each next one a control period later. So whoever asked
+may drop what is past when the answer comes.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ class Served:
 
 
 def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
-    """The policy rolled out by its own chain: each step as if the arm had gone where the step before said.
+    """The policy rolled out by its own chain: each step as if the arm had gone where the step before said. The path
+    begins where the arm is told to be, and not where it is: it lags behind, and would be told to go back at every look.
 
     Raises ContractError for a policy that was exported without the parts of its observation.
     """
     agreed, parts, cartesian = policy.contract, policy.parts, policy.cartesian
     if not parts:
         raise ContractError("the policy does not say how its observation is made of what a robot has; export it again")
+
+    low, high = (np.array([getattr(joint, name) for joint in agreed.joints]) for name in ("lower", "upper"))
 
     def begin() -> Infer:
         said, since = [np.zeros(5)], 0.0
@@ -76,7 +79,8 @@ def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
                     at = observer.Raw(joints, velocities, raw.scene, raw.seconds + step / agreed.rate, acts[-1])
                     saw = observer.observe(parts, agreed, at, cartesian)
             said, since = acts, raw.seconds
-            return {"actions": np.stack(path), "obs": first, "act": np.asarray(acts[1], np.float64)}
+            ahead = np.clip(np.stack(path) + (_command(message, raw) - raw.joints), low, high)
+            return {"actions": ahead, "obs": first, "act": np.asarray(acts[1], np.float64)}
 
         return infer
 
@@ -107,8 +111,8 @@ def agent(file: Path, algorithm: str, folder: Path, steps: int = STEPS) -> Serve
     size, n = len(agreed.mean), len(agreed.joints)
     if loaded.observation_space.shape != (size,) or loaded.action_space.shape != (n,):
         raise ContractError(
-            f"the agent acts with {loaded.action_space.shape} on {loaded.observation_space.shape}, and its contract has "
-            f"{n} joints and {size} numbers of observation"
+            f"the agent acts with {loaded.action_space.shape} on {loaded.observation_space.shape}, its contract says "
+            f"({n},) on ({size},); give the contract it was trained for"
         )
     low, high = (np.array([getattr(joint, name) for joint in agreed.joints]) for name in ("lower", "upper"))
     mean, std = np.asarray(agreed.mean, np.float32), np.asarray(agreed.std, np.float32)
@@ -126,7 +130,7 @@ def agent(file: Path, algorithm: str, folder: Path, steps: int = STEPS) -> Serve
             act, _ = loaded.predict((saw - mean) / std, deterministic=True)
             last = np.asarray(act, np.float64)
             aim = np.clip(last, low, high)
-            return {"actions": np.stack([raw.joints, *[aim] * steps]), "obs": saw, "act": last}
+            return {"actions": np.stack([_command(message, raw), *[aim] * steps]), "obs": saw, "act": last}
 
         return infer
 
@@ -190,6 +194,14 @@ def serving(served: Served, token: str, port: int = 0, host: str = "127.0.0.1") 
 def to_text(contract: Contract) -> str:
     """As `embodied.contract.parse` reads it."""
     return json.dumps(asdict(contract), allow_nan=False)
+
+
+def _command(message: Mapping[str, Any], raw: observer.Raw) -> Array:
+    """Where the arm is told to be; of a robot that does not say it, where it is."""
+    found = np.asarray(message.get(wire.COMMAND, raw.joints), np.float64)
+    if found.shape != raw.joints.shape or not np.isfinite(found).all():
+        raise ValueError(f"{wire.COMMAND} is {found}; send {raw.joints.size} finite numbers")
+    return found
 
 
 def _raw(message: Mapping[str, Any]) -> observer.Raw:

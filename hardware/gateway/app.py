@@ -115,7 +115,14 @@ def create_app(house: House, tokens: Tokens, doorway: Doorway, rates: Rates | No
                 task.cancel()
             house.watch.close()
 
-    app = FastAPI(title="Rapport robot", version=version("rapport"), docs_url=None, redoc_url=None, lifespan=life)
+    app = FastAPI(
+        title="Rapport robot",
+        version=version("rapport"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=life,
+    )
     app.state.house = house
     app.add_middleware(
         Gate,

@@ -15,16 +15,21 @@ from hardware.chunks import Chunk
 from hardware.link import (
     BEAT_SECONDS,
     VERSION,
+    Ask,
     Beat,
     Bye,
+    Estop,
     Frames,
+    GiveBack,
     Hello,
     Leader,
     LinkError,
     Message,
     Reply,
     Request,
+    Scene,
     Snapshot,
+    Stop,
     Take,
     pack,
 )
@@ -71,7 +76,7 @@ class Daemon:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def ask(self, message: Request) -> Reply:
-        """Raises Gone, LinkError."""
+        """Once it is done, and seen in `snapshot`. Raises Gone, LinkError."""
         self._number += 1
         number = self._number
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
@@ -84,6 +89,8 @@ class Daemon:
             self._asked.pop(number, None)
         if isinstance(message, Take) and reply.lease:
             self.lease = reply.lease
+        if isinstance(message, Ask | Stop | Estop | Take | GiveBack | Scene):  # a Reply comes before its Snapshot
+            await self.after(-1 if self.snapshot is None else self.snapshot.seq)
         return reply
 
     def say(self, message: Request, number: int = 0) -> None:

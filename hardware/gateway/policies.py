@@ -1,16 +1,16 @@
 """A policy server as the arm's policy, in the form of `policies.wire`: asked for a new chunk when half of one is left,
 or as often as it wants to be.
 
-The daemon is the one that follows, and decides by its own clock what of a chunk is past. Nothing here can hold it up: a
-server that hangs, drops its connection or makes no sense is not asked any more, the path ends, and the daemon stops the
-arm. After that somebody has to start again.
+The daemon is the one that follows, and decides by its own clock what of a chunk is past. Nothing here can hold it up:
+while a server hangs the path ends, and the daemon stops the arm; one that drops its connection, is silent for too long
+or makes no sense is not asked any more, and the arm is stopped. After that somebody has to start again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from hardware.chunks import LONGEST_NS, MOST_STEPS, Chunk
 from hardware.config import Config
 from hardware.contracts import objections
 from hardware.gateway.cameras import Watch
-from hardware.gateway.daemon import Daemon
+from hardware.gateway.daemon import Daemon, Gone
 from hardware.link import Ask, Seen, Snapshot, Stop
 from policies import wire
 
@@ -47,8 +47,8 @@ class Server:
 
 @asynccontextmanager
 async def entered(server: Server) -> AsyncIterator[tuple[ClientConnection, str, int]]:
-    """The connection, the text of the policy's contract, and after how many steps of a chunk it wants to be asked again,
-    0 for half of them. Raises PolicyError."""
+    """The connection, the text of the policy's contract, and after how many steps of a chunk it wants to be asked
+    again, 0 for half of them. Raises PolicyError."""
     headers = {"Authorization": f"Api-Key {server.token}"} if server.token else {}
     entering = connect(
         server.address,
@@ -125,7 +125,10 @@ async def start(
                 told(await follow(config, daemon, watch, connection, contract, every, lease, task))
         except Exception as error:
             if begun.done():
-                told(f"the policy is not asked any more: {error}")
+                sentence = f"the policy is not asked any more: {error}"
+                told(sentence)
+                with suppress(Gone):
+                    daemon.say(Stop(2, "", sentence))
             else:
                 begun.set_exception(error)
 
@@ -207,7 +210,7 @@ def _bytes(message: str | bytes) -> bytes:
 def _observation(snapshot: Snapshot, contract: Contract, watch: Watch, task: str, seconds: float) -> dict[str, Any]:
     scene = {f"{wire.SCENE}{name}": np.array(values) for name, values in snapshot.scene.items()}
     seen = {f"observation/{name}": picture for name, picture in watch.pictures(contract.cameras).items()}
-    joints = {wire.STATE: snapshot.position, wire.VELOCITY: snapshot.velocity}
+    joints = {wire.STATE: snapshot.position, wire.VELOCITY: snapshot.velocity, wire.COMMAND: snapshot.command}
     return {**joints, wire.CLOCK: seconds, **scene, **seen, "prompt": task}
 
 

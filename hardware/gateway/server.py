@@ -1,4 +1,4 @@
-"""The gateway as a process: `python -m hardware.gateway ROBOT.toml`. On this machine alone, unless it is told otherwise.
+"""The gateway as a process: `python -m hardware.gateway ROBOT.toml`. On this machine alone, unless told otherwise.
 
 It may die at any time: the daemon hears that it is silent, and stops the arm.
 """
@@ -9,10 +9,13 @@ import argparse
 import asyncio
 import gc
 import ipaddress
+import os
+import signal
 import socket
 import ssl
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ PATIENCE_SECONDS = 10.0
 """For whoever has connected to say what he wants."""
 
 
+NICE = -10
+"""Where it is permitted: among busy neighbours the beat would come late, and the arm would stop."""
 SEND_BYTES = 1 << 16
 """That the kernel keeps for a slow reader: what he reads is old by no more than that."""
 
@@ -151,13 +156,17 @@ def serve(file: Path, policy: Server | None, reached: Reached) -> None:
     config.journal.mkdir(parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     listening = listen(config)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     clock = RealClock()
     sizes = {camera.name: (camera.height, camera.width) for camera in config.cameras}
     watch = Watch(open_all(config.cameras), sizes, clock)
     server = server_of(house_of(config, policy, watch), known, reached)
     gc.collect()
     gc.freeze()  # what was loaded stays: a collection of it would hold up the beat
+    listening.listen()
     print(f"{config.host}:{config.port}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once the server is through with it
     asyncio.run(server.serve([listening]))
 
 

@@ -19,8 +19,8 @@ _ASKED: tuple[Kind, ...] = ("arm", "disarm", "start", "teleop", "home", "reset")
 
 class Shown(BaseModel):
     """connected: the daemon is there; else `why` says what to do, and nothing below `policy` is meant. may: for each
-    thing that can be asked, why it cannot be now, or nothing. Vectors are [n], in the order of `names`: rad, rad/s, N m,
-    degrees Celsius, null where unknown. lower, upper, velocity_limit: of the robot's file. Ages and times in s."""
+    thing that can be asked, why it cannot be now, or nothing. Vectors are [n], in the order of `names`: rad, rad/s,
+    N m, degrees Celsius, null where unknown. lower, upper: of the robot's file. Times in ns."""
 
     connected: bool
     why: str

@@ -1,4 +1,4 @@
-"""A robot as `rapport robot run` starts it: its daemon and guard as processes, and the gateway served by a thread."""
+"""A robot as `rapport robot run` starts it: its daemon, guard and gateway as processes; or the gateway by a thread."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,15 +69,14 @@ class Robot:
     file: Path
     config: Config
     processes: dict = field(default_factory=dict)
-    house: object = None
     tokens: object = None
 
     @property
     def address(self):
         return f"http://127.0.0.1:{self.config.port}"
 
-    def start(self, name):
-        arguments = [sys.executable, "-m", f"hardware.{name}", str(self.file)]
+    def start(self, name, *more):
+        arguments = [sys.executable, "-m", f"hardware.{name}", str(self.file), *more]
         process = subprocess.Popen(arguments, env=HERE, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline(), name
         self.processes[name] = process
@@ -107,11 +106,19 @@ class Robot:
             if all(state[name] == value for name, value in wanted.items()):
                 return state
             time.sleep(0.02)
-        raise AssertionError(f"{wanted} did not come: {state}")
+        told = {name: state[name] for name in ("mode", "cause", "why", "policy", "episode", "position", "clips")}
+        raise AssertionError(f"{wanted} did not come: {told}")
+
+    def end(self, name):
+        process = self.processes.pop(name)
+        process.terminate()
+        assert process.wait(10) == 0, name
+        process.stdout.close()
 
 
 @contextmanager
-def running(file, policy=None, daemon=True, cameras=None):
+def running(file, *more, daemon=True, inside=False):
+    """more: arguments of the gateway. inside: it is a thread of this process, which a test may look into."""
     robot = Robot(file, read(file))
     robot.config.journal.mkdir(parents=True, exist_ok=True)
     robot.tokens = tokens_of.tokens(robot.config.journal / tokens_of.FILE)
@@ -119,22 +126,23 @@ def running(file, policy=None, daemon=True, cameras=None):
         if daemon:
             robot.start("armd")
             robot.start("guard")
-        with served(robot, policy, cameras or {}):
+        with served(robot) if inside else nullcontext(robot.start("gateway", *more)):
+            while httpx.get(f"{robot.address}/healthz").text != "ok":
+                time.sleep(0.01)
             if daemon:
                 robot.until(guarded=True)
             yield robot
     finally:
-        for process in robot.processes.values():
-            process.terminate()
-        for process in robot.processes.values():
-            process.wait(10)
-            process.stdout.close()
+        for name in ("gateway", "guard", "armd"):
+            if name in robot.processes:
+                robot.end(name)
 
 
 @contextmanager
-def served(robot, policy=None, cameras=None):
-    robot.house = house_of(robot.config, policy, Watch(cameras or {}, {}, RealClock()))
-    server: uvicorn.Server = server_of(robot.house, robot.tokens, Reached())
+def served(robot):
+    server: uvicorn.Server = server_of(
+        house_of(robot.config, None, Watch({}, {}, RealClock())), robot.tokens, Reached()
+    )
     listening = listen(robot.config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

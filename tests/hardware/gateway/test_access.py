@@ -1,4 +1,4 @@
-"""Whoever has no token learns nothing and moves nothing, by any route; from other pages, too large, too slow, too often."""
+"""Whoever has no token learns nothing and moves nothing, by any route; nor what is too large, too slow, too often."""
 
 import asyncio
 import json
@@ -45,7 +45,9 @@ def test_a_stranger_has_the_same_answer_everywhere(robot):
                     assert answer.status_code == 200
                     continue
                 assert answer.status_code == 401, (method, path)
-                assert answer.json() == {"detail": "A valid token is needed. Open the address that starting the robot told."}
+                assert answer.json() == {
+                    "detail": "A valid token is needed. Open the address that starting the robot told."
+                }
                 time.sleep(0.02)  # fifty a second are heard
     state = robot.state()
     assert state["mode"] == "READY" and state["holder"] == "" and state["seq"] > before
@@ -153,7 +155,13 @@ def test_the_file_of_tokens_is_its_owners_alone(tmp_path):
 
 @pytest.mark.parametrize(
     "said",
-    ["", "[]", '{"a": 1}', '{"a": {"role": "king", "token": "0123456789abcdef"}}', '{"a": {"role": "admin", "token": "x"}}'],
+    [
+        "",
+        "[]",
+        '{"a": 1}',
+        '{"a": {"role": "king", "token": "0123456789abcdef"}}',
+        '{"a": {"role": "admin", "token": "x"}}',
+    ],
 )
 def test_a_file_that_says_something_else(tmp_path, said):
     path = tmp_path / "tokens.json"

@@ -1,12 +1,17 @@
 """Whatever is sent, by the interface's own description and besides it, is answered as described, and the arm stays."""
 
+from contextlib import suppress
+
 import msgpack
 import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from hardware.chunks import Chunk
 from hardware.gateway.gate import Rates
@@ -19,7 +24,7 @@ EXAMPLES = 8
 
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory):
-    with robots.running(robots.two_joints(tmp_path_factory.mktemp("r"), scene={"goal": 3})) as running:
+    with robots.running(robots.two_joints(tmp_path_factory.mktemp("r"), scene={"goal": 3}), inside=True) as running:
         yield running
 
 
@@ -31,31 +36,23 @@ def test_every_route(robot, role, monkeypatch):
     schema = schemathesis.openapi.from_dict(description)
     schema.config.update(base_url=robot.address)
     headers = {"Authorization": f"Bearer {robot.tokens.of(role)}"} if role else {}
-    for operation in schema.get_all_operations():
-        call = operation.ok()
-        if call.method.upper() == "GET" and call.path not in ("/v1/state", "/v1/episodes", "/metrics"):
-            continue
+    # Only what a stranger may have anyway is left out.
+    operations = [found.ok() for found in schema.get_all_operations()]
+    for call in [call for call in operations if call.path != "/healthz"]:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            try:
-                cases = call.as_strategy(generation_mode=mode)
 
-                @settings(
-                    max_examples=EXAMPLES,
-                    deadline=None,
-                    database=None,
-                    phases=[Phase.generate],
-                    suppress_health_check=list(HealthCheck),
+            @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @given(case=call.as_strategy(generation_mode=mode))
+            def sent(case):
+                answer = case.call(headers={**(case.headers or {}), **headers})
+                case.validate_response(
+                    answer, checks=[not_a_server_error, status_code_conformance, content_type_conformance]
                 )
-                @given(case=cases)
-                def sent(case):
-                    answer = case.call(headers={**(case.headers or {}), **headers})
-                    assert answer.status_code in {200, 400, 401, 403, 404, 405, 409, 413, 422}, answer.text
-                    if role is None:
-                        assert answer.status_code in (400, 401, 405), answer.text
+                if role is None:
+                    assert answer.status_code in (400, 401), answer.text
 
+            with suppress(Unsatisfiable):  # nothing can be sent that the description forbids
                 sent()
-            except schemathesis.errors.SchemathesisError:
-                continue  # nothing can be sent that the description forbids
     assert robot.state()["mode"] in ("READY", "ESTOP")
 
 
@@ -85,10 +82,10 @@ def test_frames_that_make_no_sense_end_nothing(robot):
             frame = bytearray(GOOD[i % 3])
             frame[rng.integers(len(frame))] = rng.integers(256)
             ws.send(bytes(frame))
-        deep = msgpack.packb(["Scene", 9, {"lease": "x", "values": {"goal": [[[[]]]]}}])
-        ws.send(deep)
+        ws.send(msgpack.packb(["Scene", 8, {"lease": "x", "values": {"goal": [[[[]]]]}}]))
+        ws.send(pack(Scene("l" * 32, {}), 9)[4:])
         while True:
-            found, number = unpack(ws.recv(timeout=5))
+            found, _number = unpack(ws.recv(timeout=5))
             if type(found).__name__ == "Reply" and found.to == 9:
                 break
-    assert robot.state()["holder"] == ""
+    assert robot.state()["mode"] in ("READY", "ESTOP")
