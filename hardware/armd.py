@@ -28,7 +28,7 @@ from typing import IO
 
 from hardware import latch
 from hardware.arm import Arm, ArmError, ArmState, Clock
-from hardware.arms.make import arm_of
+from hardware.arms.make import arm_of, opened
 from hardware.carried import Arrived, Carried, Robot
 from hardware.clock import RealClock
 from hardware.config import Config, ConfigError, read
@@ -206,9 +206,9 @@ def serve(file: Path, fifo: bool = True) -> None:
     try:
         doors = Doors(socket_path(config.journal))
         try:
-            arm.open()
+            reading = opened(arm)
             robot = robot_of(config, arm)
-            carried = begun(robot, arm.read())
+            carried = begun(robot, reading)
             first, warnings = alone(fifo)
             for warning in warnings:
                 print(warning, file=sys.stderr)

@@ -9,6 +9,7 @@ import numpy as np
 from embodied.contract import ContractError, parse
 from hardware import episode, latch, lease, machine
 from hardware.arm import ArmError, BusLost, Refused, vector
+from hardware.arms.make import opened
 from hardware.carried import Arrived, Carried, Happened, Robot
 from hardware.chunks import Chunk, ChunkError, accept
 from hardware.chunks import begin as stay
@@ -198,8 +199,7 @@ def _reset(robot: Robot, carried: Carried) -> Happened:
         carried.slow = True
         robot.arm.close()
         try:
-            robot.arm.open()
-            carried.reading, carried.missed, carried.lost = robot.arm.read(), False, ""
+            carried.reading, carried.missed, carried.lost = opened(robot.arm), False, ""
         except ArmError as error:
             if isinstance(error, BusLost):
                 robot.arm.close()

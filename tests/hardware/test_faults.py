@@ -83,11 +83,20 @@ def test_1_2_silent_servos_are_missed_once_and_then_a_fault(arm, dead):
     assert second.mode == "STOPPING"
     assert arm.until("FAULT", 10) <= 10 and "no answer" in arm.snapshots[-1].cause
     since = now(arm)
-    arm.tick(20)
+    arm.tick(5)
     for number, ticks in told(arm, since).items():
         assert len(set(ticks)) <= 1, f"servo {number} was still moved"
     assert all(arm.emulator("state")["powered"])  # category 2: what holds goes on holding
     assert latched(arm.robot.latch).mode == "FAULT"
+
+
+def test_1_without_power_silent_servos_only_keep_it_from_being_armed(arm):
+    arm.take()
+    arm.emulator("faults", dead=[4])
+    assert arm.tick(3).mode == "READY" and arm.snapshots[-1].missed
+    assert "reading is missing" in arm.ask(Ask("arm", arm.lease)).refused
+    arm.emulator("faults", dead=[])
+    arm.arms()
 
 
 def test_3_a_port_that_vanishes(arm):
