@@ -204,7 +204,9 @@ def _reset(robot: Robot, carried: Carried) -> Happened:
             if isinstance(error, BusLost):
                 robot.arm.close()
             raise No(f"the cause of {carried.state.mode} is not gone: {error}") from None
-    clear = not carried.missed and all(word.startswith(WITH_POWER) for word in carried.reading.faults)
+    if carried.missed:
+        raise No("the arm's last reading is missing; try again, or look at its connection")
+    clear = all(word.startswith(WITH_POWER) for word in carried.reading.faults)
     event = Event("reset", holder=True, clear=clear)
     if refused := machine.refusal(carried.state, event):
         raise No(refused)

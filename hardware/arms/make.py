@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.arm import Arm, ArmState, Clock, NoAnswer, StopReport
+from hardware.arm import Arm, ArmState, Clock, NoAnswer, Refused, StopReport
 from hardware.config import Config, ConfigError
 
 FAMILIES = ("so101", "dynamixel", "ur5e", "twin", "lerobot")
@@ -75,16 +75,17 @@ def _arm_of(config: Config, clock: Clock) -> Arm:
 
 
 TRIES = 3
-"""Of opening an arm of which somebody did not answer in time."""
+"""Of opening an arm."""
 
 
 def opened(arm: Arm) -> ArmState:
-    """Opens it, and what it measures then. Who does not answer is asked again. Raises as `Arm.open`."""
+    """Opens it, and what it measures then. Who does not answer, or not as he should, is asked again: to a process that
+    died servos may still be answering, which looks like two of one id. Raises as `Arm.open`."""
     for left in reversed(range(TRIES)):
         try:
             arm.open()
             return arm.read()
-        except NoAnswer:
+        except (NoAnswer, Refused):
             arm.close()
             if not left:
                 raise
