@@ -15,6 +15,7 @@ from hardware.chunks import Chunk, ChunkError, accept
 from hardware.chunks import begin as stay
 from hardware.contracts import objections
 from hardware.envelope import REJECTS, begin
+from hardware.journal import Event as Note
 from hardware.journal import JournalError
 from hardware.lease import LeaseError
 from hardware.link import Ask, Estop, GiveBack, Leader, Message, Renew, Reply, Scene, Seen, Stop, Take
@@ -105,6 +106,8 @@ def _said(robot: Robot, carried: Carried, client: int, message: Message, happene
         case Scene():
             _mine(carried, message.lease, now_ns)
             carried.scene = _scene(robot, carried, message)
+            told = {name: list(values) for name, values in message.values.items()}
+            episode.note(carried, Note("note", "scene", data=told), now_ns)
         case _:
             pass  # a beat says that somebody is there
     return ""

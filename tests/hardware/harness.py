@@ -149,7 +149,7 @@ def servos(folder: Path, emulator, family="so101", **changes) -> Rig:
     """On an emulated bus in virtual time: what passes here passes there."""
     save(folder / "calibration.json", emulator.calibration)
     names = [servo.name for servo in emulator.calibration.servos]
-    arm = f'port = "{emulator.port}"\ncalibration = "calibration.json"\nspare_ms = 40.0\nbudget_s = 0.1'
+    arm = f'port = "{emulator.port}"\ncalibration = "calibration.json"\nspare_ms = 150.0\nbudget_s = 0.16'
     seen = [0]
 
     def moved(now_ns):
