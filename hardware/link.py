@@ -254,9 +254,9 @@ def unpack(body: bytes) -> tuple[Message, int]:
 
 
 class Frames:
-    """Finds messages in a stream. `feed` yields (message, number), or a LinkError for a frame that is none; who takes no
-    more of them finds the others next time. It raises LinkError for a length beyond MOST_BYTES, after which the stream
-    cannot be read any more."""
+    """Finds messages in a stream. `feed` yields (message, number), or a LinkError for a frame that is none; what nobody
+    took is there the next time. It raises LinkError for a length beyond MOST_BYTES, after which the stream cannot be
+    read any more."""
 
     def __init__(self) -> None:
         self._left = bytearray()
