@@ -84,11 +84,14 @@ class Bench:
     def hold(self) -> None:
         self.lease = self.ask(Take("bench", 60.0)).lease or self.lease
         for what in ("reset", "arm"):
-            self.control("pose", position=[0.0] * 6)
-            while (refused := self.ask(Ask(what, self.lease)).refused) and "reset is for" not in refused:
-                if "guard" not in refused and "missing" not in refused:  # the emulator is a process like any other
-                    raise SystemExit(refused)
-                time.sleep(0.05)
+            for _ in range(200):
+                self.control("pose", position=[0.0] * 6)  # without power it falls
+                refused = self.ask(Ask(what, self.lease)).refused
+                if not refused or "reset is for" in refused:
+                    break
+                time.sleep(0.02)
+            else:
+                raise SystemExit(refused)
 
     def offset(self) -> float:
         """The emulator's time, seen from here: what to add to it."""
