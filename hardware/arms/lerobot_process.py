@@ -14,8 +14,8 @@ import pkgutil
 import select
 import socket
 import sys
+import termios
 import threading
-from typing import Any
 
 
 class Robot:
@@ -46,12 +46,19 @@ class Robot:
     def connect(self) -> None:
         if self.bus is not None:
             self.robot.configure = lambda: None
-        self.robot.connect(calibrate=False)
+            if "Feetech" in type(self.bus).__name__:
+                port = self.bus.port_handler
+                port.clearPort = lambda: port.ser.reset_input_buffer()
+        for left in (2, 1, 0):
+            try:
+                self.robot.connect(calibrate=False)
+                break
+            except (RuntimeError, ConnectionError):  # one answer that did not come is to LeRobot a missing motor
+                if self.bus is None or not left:
+                    raise
+                self.bus.port_handler.closePort()
         if not self.robot.is_calibrated:
             raise Refused(f"{self.robot} has another calibration than its file, or none; run lerobot-calibrate")
-        port: Any = getattr(self.bus, "port_handler", None)
-        if hasattr(port, "ser"):
-            port.clearPort = port.ser.reset_input_buffer
 
     def about(self) -> dict:
         """Of each joint: its unit, and for a bus the counts of its calibration."""
@@ -136,15 +143,15 @@ def main() -> None:
                 answer = getattr(robot, do)(**asked)
         except Exception as error:
             refused = do == "open" or isinstance(error, Refused)
-            kind = "Refused" if refused else "BusLost" if isinstance(error, OSError) and _gone(error) else "NoAnswer"
+            kind = "Refused" if refused else "BusLost" if _gone(error) else "NoAnswer"
             answer = {"error": kind, "why": f"LeRobot at {do}: {type(error).__name__}: {error}"}
         channel.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 
-def _gone(error: OSError) -> bool:
+def _gone(error: Exception) -> bool:
     """For a silent servo LeRobot raises ConnectionError without a number; for a lost port the system gives one."""
-    return error.errno is not None or "not connected" in str(error)
+    return (isinstance(error, OSError) and error.errno is not None) or isinstance(error, termios.error)
 
 
 if __name__ == "__main__":
