@@ -1,8 +1,8 @@
 """A LeRobot robot in LeRobot's own environment, spoken to by hardware/arms/lerobot.py. Needs nothing but LeRobot.
 
 What its buses are kept from: energising the arm when it is only opened (`connect` ends in `configure`, which ends with
-the torque on); answering one question with the reply to another (Feetech's SDK does not empty what has come late); and
-`disconnect`, which gives up at the first dead servo. This process never disconnects, it ends.
+the torque on); taking the late reply to one question for the answer to the next (Feetech's SDK does not empty what
+came); and `disconnect`, which gives up at the first dead servo. This process never disconnects, it ends.
 """
 
 import importlib
@@ -16,6 +16,8 @@ import socket
 import sys
 import termios
 import threading
+import time
+from typing import Any
 
 
 class Robot:
@@ -39,8 +41,9 @@ class Robot:
             raise Refused(
                 f"{kind} is told {', '.join(other)} too; only arms whose joints are all positions can be used"
             )
-        self.bus = getattr(self.robot, "bus", None)
+        self.bus: Any = getattr(self.robot, "bus", None)
         self.configure = self.robot.configure
+        self.behind = False
         self.connect()
 
     def connect(self) -> None:
@@ -71,7 +74,18 @@ class Robot:
             joints.append([motor.norm_mode.value, found.range_min, found.range_max, resolution])
         return {"names": self.names, "joints": joints}
 
+    def settle(self) -> None:
+        """After a failure a late answer may still be on its way, and would be taken for the next one. They come in the
+        order of the questions: once a question unlike all others is answered rightly, twice, none is left."""
+        bus, name = self.bus, self.names[0]
+        for _ in range(2 if self.behind and bus is not None else 0):
+            time.sleep(0.002)
+            if bus.ping(name) != bus.model_number_table[bus.motors[name].model]:
+                raise ConnectionError(f"{name} does not answer as itself yet")
+        self.behind = False
+
     def read(self) -> dict:
+        self.settle()
         seen = self.robot.get_observation()
         powered = None
         if self.bus is not None:
@@ -82,6 +96,7 @@ class Robot:
     def write(self, values: list) -> dict:
         if not all(map(math.isfinite, values)):
             raise ValueError(f"the target is {values}")
+        self.settle()
         self.robot.send_action({f"{name}.pos": value for name, value in zip(self.names, values, strict=True)})
         return {"written": self.written()}
 
@@ -93,6 +108,7 @@ class Robot:
         return [float(goals[name]) for name in self.names]
 
     def enable(self) -> dict:
+        self.settle()
         if self.bus is not None:
             self.bus.sync_write(
                 "Goal_Position", self.bus.sync_read("Present_Position", normalize=False), normalize=False
@@ -144,6 +160,8 @@ def main() -> None:
         except Exception as error:
             refused = do == "open" or isinstance(error, Refused)
             kind = "Refused" if refused else "BusLost" if _gone(error) else "NoAnswer"
+            if robot is not None:
+                robot.behind = True
             answer = {"error": kind, "why": f"LeRobot at {do}: {type(error).__name__}: {error}"}
         channel.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
