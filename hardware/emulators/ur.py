@@ -45,7 +45,7 @@ class Client:
 
 class Server:
     def __init__(self, address: str, control: Path | None, virtual: bool) -> None:
-        self.controller, self.virtual = Controller(), virtual
+        self.controller, self.virtual = Controller(prompt=virtual), virtual
         self.clients: list[Client] = []
         self.ticks, self.running = 0, True
         self.selector = selectors.DefaultSelector()
