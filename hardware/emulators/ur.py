@@ -4,7 +4,8 @@
 
 The ports are written into the SDK, so each controller needs its own loopback address. What is not as in a real one: the
 joints are numbers that keep to limits, without masses; the script is not run; it wakes up in a moment. With `--virtual`
-nothing moves and no watchdog runs but when told to `advance`; packages still go out in real time, or the SDK gives up.
+nothing moves and no watchdog runs but when told to `advance`; packages still go out in real time, or the SDK gives up,
+so the arm's limits on the age of data have to be wide then.
 
 Faults, and what the controller saw, by JSON lines on the control socket: {"do": "estop"} -> {"ok": ...}.
 """

@@ -381,7 +381,8 @@ def test_in_virtual_time_it_moves_when_the_clock_does():
             then[0] = now_ns
 
         clock = VirtualClock(moved)
-        arm = UR(robot.address, answer=5.0, clock=clock)
+        # Packages reach the SDK in real time, and an hour may have passed meanwhile: how old data is says nothing here.
+        arm = UR(robot.address, answer=5.0, fresh=10.0, lost=20.0, clock=clock)
         arm.open()
         arm.enable()
         target = np.array(robot.tell("state")["q"]) + 0.2
