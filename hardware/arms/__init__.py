@@ -1,1 +1,1 @@
-"""One file for each family of arms, all of them `hardware.arm.Arm`."""
+"""One file for each family of arms; a maker's SDK is imported by the file that needs it, or by a process of its own."""
