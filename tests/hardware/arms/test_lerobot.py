@@ -69,6 +69,7 @@ def test_cameras_and_a_missing_python_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 def test_a_robot_of_lerobots_as_an_arm(lerobot_python, tmp_path):
     arm = trial(lerobot_python, tmp_path)
     arm.open()
@@ -105,6 +106,7 @@ def test_a_robot_of_lerobots_as_an_arm(lerobot_python, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.parametrize(("fault", "said"), [("slow", "did not answer read within"), ("abort", "signal 6")])
 def test_lerobot_that_blocks_or_aborts_is_a_lost_bus(lerobot_python, tmp_path, fault, said):
     arm = trial(lerobot_python, tmp_path)
@@ -117,6 +119,7 @@ def test_lerobot_that_blocks_or_aborts_is_a_lost_bus(lerobot_python, tmp_path, f
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 def test_what_cannot_be_opened_says_why(lerobot_python, tmp_path):
     for more, match in (
         ({"joints": ("a", "b", "c")}, "has the joints pan, lift, gripper, not a, b, c"),

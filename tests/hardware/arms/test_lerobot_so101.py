@@ -10,7 +10,7 @@ import pytest
 from hardware.arm import BusLost, NoAnswer, Refused
 from hardware.arms.lerobot import SO101, LeRobot
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.peer]
 
 
 def calibrated(so101, folder, **changes) -> None:
