@@ -27,9 +27,9 @@ JOINT = {"lower": -1.5, "upper": 1.5, "velocity": 2.0, "acceleration": 10.0, "tr
 TWIN = ("shoulder", "elbow", "wrist")
 
 
-def toml(folder: Path, family: str, names, arm="", joint=(), more="") -> Path:
+def toml(folder: Path, family: str, names, arm="", joint=(), more="", rate=100.0) -> Path:
     """A robot's file."""
-    lines = ["rate = 100.0", 'journal = "episodes"', more, "[arm]", f'family = "{family}"', arm]
+    lines = [f"rate = {rate}", 'journal = "episodes"', more, "[arm]", f'family = "{family}"', arm]
     for name in names:
         lines += [
             "[[joint]]",
