@@ -71,7 +71,8 @@ class StopReport:
 
 
 class Arm(Protocol):
-    """One class for each family. No method blocks longer than a tenth of a second but `open`, which may take five."""
+    """One class for each family. No method blocks longer than a tenth of a second but `open` and `enable`, which may
+    take five."""
 
     spec: ArmSpec
 

@@ -28,7 +28,7 @@ from typing import IO
 
 from hardware import latch
 from hardware.arm import Arm, ArmError, ArmState, Clock
-from hardware.arms.make import arm_of
+from hardware.arms.make import arm_of, opened
 from hardware.carried import Arrived, Carried, Robot
 from hardware.clock import RealClock
 from hardware.config import Config, ConfigError, read
@@ -44,6 +44,8 @@ LOCK_SECONDS = 5.0
 END_SECONDS = 2.0
 """After which a daemon that was told to end no longer waits for the arm to come to rest."""
 PRIORITY = 50
+PATIENT, PATIENT_USEC = ("ur5e", "lerobot"), 10_000_000
+"""Arms that take seconds to be energised or opened again, and for how long systemd waits for a sign of life then."""
 COLLECT_TICKS = 1000
 """After how many ticks garbage is collected, if no joint has power."""
 
@@ -206,15 +208,17 @@ def serve(file: Path, fifo: bool = True) -> None:
     try:
         doors = Doors(socket_path(config.journal))
         try:
-            arm.open()
+            reading = opened(arm)
             robot = robot_of(config, arm)
-            carried = begun(robot, arm.read())
+            carried = begun(robot, reading)
             first, warnings = alone(fifo)
             for warning in warnings:
                 print(warning, file=sys.stderr)
             can = tuple(sorted(arm.spec.can))
             about = (arm.spec.family, config.limits.names, config.limits.rate, arm.spec.stop, can)
             doors.open_to(Hello(VERSION, os.getpid(), robot.digest, *about, first, warnings))
+            if config.arm.family in PATIENT:
+                notify.say(f"WATCHDOG_USEC={PATIENT_USEC}")
             notify.say(f"READY=1\nSTATUS={carried.state.mode}")
             print(f"{carried.state.mode} {doors.path}", flush=True)
             try:

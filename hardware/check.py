@@ -13,7 +13,7 @@ import numpy as np
 from hardware import latch
 from hardware.arm import ArmError, ArmState
 from hardware.armd import LATCH, PRIORITY, NoStart, lock
-from hardware.arms.make import arm_of
+from hardware.arms.make import arm_of, opened
 from hardware.clock import RealClock
 from hardware.config import Config, ConfigError
 from hardware.envelope import begin
@@ -50,8 +50,7 @@ def _arm(config: Config) -> list[str]:
     ):
         return [f"{port} may not be used by this user; add the user to the group that owns it (often dialout)"]
     try:
-        arm.open()
-        state = arm.read()
+        state = opened(arm)
     except ArmError as error:
         return [str(error)]
     finally:

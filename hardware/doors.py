@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+from itertools import islice
 from pathlib import Path
 
 from hardware.link import Frames, LinkError, Message, Reply, Told, pack
@@ -13,8 +14,8 @@ from hardware.link import Frames, LinkError, Message, Reply, Told, pack
 MOST_CLIENTS = 16
 MOST_WAITING = 1 << 20
 """Bytes that may wait for somebody who does not read, before he is let go."""
-MOST_READ = 1 << 18
-"""Bytes that are heard from one client in one tick: a flood waits, the loop does not."""
+MOST_READ, MOST_MESSAGES = 1 << 18, 64
+"""Bytes and messages that are heard from one client in one tick: a flood waits, the loop does not."""
 _PEER = struct.Struct("3i")
 
 
@@ -59,7 +60,7 @@ class Doors:
             self._welcome()
         said: list[tuple[int, int, Message]] = []
         for client in list(self.clients.values()):
-            if client.end.fileno() in ready and not client.gone:
+            if not client.gone and (client.end.fileno() in ready or len(client.frames)):
                 said += self._listen(client)
         gone = [client for client in self.clients.values() if client.gone]
         for client in gone:
@@ -112,15 +113,18 @@ class Doors:
     def _listen(self, client: Client) -> list[tuple[int, int, Message]]:
         said: list[tuple[int, int, Message]] = []
         try:
-            data = client.end.recv(MOST_READ)
-            client.gone = not data
-            for found in client.frames.feed(data):
+            data = b""
+            if len(client.frames) < MOST_READ:
+                try:
+                    data = client.end.recv(MOST_READ)
+                    client.gone = not data
+                except BlockingIOError:
+                    pass
+            for found in islice(client.frames.feed(data), MOST_MESSAGES):
                 if isinstance(found, LinkError):
                     self.tell(client.number, Reply(0, str(found)))
                 else:
                     said.append((client.number, found[1], found[0]))
-        except BlockingIOError:
-            pass
         except (OSError, LinkError):
             client.gone = True
         return said

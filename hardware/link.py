@@ -26,14 +26,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgpack
-import numpy as np
 
 from hardware.arm import Array, Category
 from hardware.chunks import Chunk
 from hardware.machine import Mode
+from hardware.typed import LinkError as LinkError
+from hardware.typed import plain, typed
 
 VERSION = 1
 BEAT_SECONDS, SILENCE_SECONDS = 0.025, 0.1
@@ -41,10 +42,6 @@ MOST_BYTES = 1 << 20
 """Of a frame."""
 _MOST_TEXT, _MOST_PARTS = 1 << 16, 4096
 _LENGTH = struct.Struct("<I")
-
-
-class LinkError(ValueError):
-    """A frame that says nothing sensible; the sentence says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +227,7 @@ def socket_path(folder: Path) -> Path:
 def pack(message: Message, number: int = 0) -> bytes:
     """One frame. Raises LinkError if it is longer than MOST_BYTES."""
     kind = type(message).__name__
-    values = {name: _plain(getattr(message, name)) for name in _HINTS[kind]}
+    values = {name: plain(getattr(message, name)) for name in _HINTS[kind]}
     body: bytes = msgpack.packb([kind, number, values])
     if len(body) > MOST_BYTES:
         raise LinkError(f"a {kind} of {len(body)} bytes is too long; {MOST_BYTES} are the most")
@@ -250,15 +247,20 @@ def unpack(body: bytes) -> tuple[Message, int]:
         raise LinkError(f"a frame is of {str(kind)[:50]!r}; known are {', '.join(_KINDS)}")
     if odd := values.keys() ^ _NEEDED[kind]:
         raise LinkError(f"a {kind} lacks, or does not know, {sorted(map(str, odd))[0][:50]!r}")
-    return _KINDS[kind](**{name: _typed(kind, name, hint, values[name]) for name, hint in _HINTS[kind].items()}), number
+    return _KINDS[kind](**{name: typed(kind, name, hint, values[name]) for name, hint in _HINTS[kind].items()}), number
 
 
 class Frames:
-    """Finds messages in a stream. `feed` yields (message, number), or a LinkError for a frame that is none; it raises
-    LinkError for a length beyond MOST_BYTES, after which the stream cannot be read any more."""
+    """Finds messages in a stream. `feed` yields (message, number), or a LinkError for a frame that is none; what nobody
+    took is there the next time. It raises LinkError for a length beyond MOST_BYTES, after which the stream cannot be
+    read any more."""
 
     def __init__(self) -> None:
         self._left = bytearray()
+
+    def __len__(self) -> int:
+        """Bytes that are not yet a message that was taken."""
+        return len(self._left)
 
     def feed(self, data: bytes) -> Iterator[tuple[Message, int] | LinkError]:
         self._left += data
@@ -275,36 +277,3 @@ class Frames:
                 yield unpack(body)
             except LinkError as error:
                 yield error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [list(value.shape), np.ascontiguousarray(value, "<f8").tobytes()]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _typed(kind: str, name: str, hint: Any, value: Any) -> Any:
-    """What came, as its field's type has it. Raises LinkError."""
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin is np.ndarray:
-        return _array(kind, name, value)
-    if origin is Literal and type(value) in (str, int) and value in inside:
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_typed(kind, name, inside[0], part) for part in value)
-    if origin is Mapping and isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _typed(kind, name, inside[1], part) for key, part in value.items()}
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if hint in (str, int, bool) and type(value) is hint:
-        return value
-    raise LinkError(f"{name} of a {kind} is {str(value)[:50]!r}; send {getattr(hint, '__name__', hint)}")
-
-
-def _array(kind: str, name: str, value: Any) -> Array:
-    try:
-        shape, data = value
-        found = np.frombuffer(data, "<f8").reshape([int(n) for n in shape])
-    except (TypeError, ValueError) as error:
-        raise LinkError(f"{name} of a {kind} is no vector ({str(error)[:100]}); send [shape, float64 bytes]") from None
-    return found.astype(np.float64)

@@ -9,11 +9,13 @@ import numpy as np
 from embodied.contract import ContractError, parse
 from hardware import episode, latch, lease, machine
 from hardware.arm import ArmError, BusLost, Refused, vector
+from hardware.arms.make import opened
 from hardware.carried import Arrived, Carried, Happened, Robot
 from hardware.chunks import Chunk, ChunkError, accept
 from hardware.chunks import begin as stay
 from hardware.contracts import objections
 from hardware.envelope import REJECTS, begin
+from hardware.journal import Event as Note
 from hardware.journal import JournalError
 from hardware.lease import LeaseError
 from hardware.link import Ask, Estop, GiveBack, Leader, Message, Renew, Reply, Scene, Seen, Stop, Take
@@ -104,6 +106,8 @@ def _said(robot: Robot, carried: Carried, client: int, message: Message, happene
         case Scene():
             _mine(carried, message.lease, now_ns)
             carried.scene = _scene(robot, carried, message)
+            told = {name: list(values) for name, values in message.values.items()}
+            episode.note(carried, Note("note", "scene", data=told), now_ns)
         case _:
             pass  # a beat says that somebody is there
     return ""
@@ -198,13 +202,14 @@ def _reset(robot: Robot, carried: Carried) -> Happened:
         carried.slow = True
         robot.arm.close()
         try:
-            robot.arm.open()
-            carried.reading, carried.missed, carried.lost = robot.arm.read(), False, ""
+            carried.reading, carried.missed, carried.lost = opened(robot.arm), False, ""
         except ArmError as error:
             if isinstance(error, BusLost):
                 robot.arm.close()
             raise No(f"the cause of {carried.state.mode} is not gone: {error}") from None
-    clear = not carried.missed and all(word.startswith(WITH_POWER) for word in carried.reading.faults)
+    if carried.missed:
+        raise No("the arm's last reading is missing; try again, or look at its connection")
+    clear = all(word.startswith(WITH_POWER) for word in carried.reading.faults)
     event = Event("reset", holder=True, clear=clear)
     if refused := machine.refusal(carried.state, event):
         raise No(refused)

@@ -17,7 +17,8 @@ HOT = ("overheat", "overload", "overcurrent", "temperature")
 
 
 def measured(robot: Robot, carried: Carried) -> list[Happened]:
-    """Reads the arm. One missed reading is the one before, flagged; two are a fault; a lost bus is not asked again."""
+    """Reads the arm. One missed reading is the one before, flagged; two are a fault if joints have power, and without
+    it only keep them from getting any. A lost bus is not asked again."""
     carried.missed = True
     if carried.lost:
         return []
@@ -26,7 +27,7 @@ def measured(robot: Robot, carried: Carried) -> list[Happened]:
     except NoAnswer as error:
         carried.unheard += 1
         carried.misses += 1
-        return [fault(robot, str(error))] if carried.unheard >= MISSES else []
+        return [fault(robot, str(error))] if carried.unheard >= MISSES and carried.power else []
     except BusLost as error:
         return [lose(robot, carried, error)]
     carried.missed, carried.unheard = False, 0

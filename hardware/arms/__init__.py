@@ -1,1 +1,1 @@
-"""One file for each family of arms, all of them `hardware.arm.Arm`; makers' SDKs are imported only where needed."""
+"""One file for each family of arms; a maker's SDK is imported by the file that needs it, or by a process of its own."""

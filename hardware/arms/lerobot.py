@@ -50,7 +50,7 @@ def scale(unit: str, range_min: int, range_max: int, resolution: int) -> Scale:
     span = range_max - range_min
     if not 0 < span < resolution:
         raise ValueError(
-            f"a calibration from {range_min} to {range_max} of {resolution} counts; calibrate the arm again"
+            f"its calibration is from {range_min} to {range_max} of {resolution} counts; calibrate it again"
         )
     if unit == "degrees":
         per_degree = (resolution - 1) / 360
@@ -64,8 +64,8 @@ def scale(unit: str, range_min: int, range_max: int, resolution: int) -> Scale:
 
 class LeRobot:
     """`python`: the interpreter of LeRobot's environment. `kind`, `config`: as `lerobot-record` has them, by
-    `--robot.type`. `joints`: LeRobot's names, in order. `plugin`: a module or file that registers a robot. `scales`: for robots without a
-    bus, whose calibration cannot be asked. `answer`, `start`: seconds for a call, and for opening, most of it imports.
+    `--robot.type`. `joints`: LeRobot's names, in order. `plugin`: a module or file that registers a robot. `scales`: of
+    robots without a bus, whose calibration can't be asked. `answer`, `start`: seconds for a call and for opening.
 
     `written` [n] rad is what the servos had as goals after the last `write`, None where that cannot be known: LeRobot
     itself answers with what it was asked, whatever it cut off.

@@ -1,8 +1,8 @@
 """A LeRobot robot in LeRobot's own environment, spoken to by hardware/arms/lerobot.py. Needs nothing but LeRobot.
 
 What its buses are kept from: energising the arm when it is only opened (`connect` ends in `configure`, which ends with
-the torque on); answering one question with the reply to another (Feetech's SDK does not empty what has come late); and
-`disconnect`, which gives up at the first dead servo. This process never disconnects, it ends.
+the torque on); taking the late reply to one question for the answer to the next (Feetech's SDK does not empty what
+came); and `disconnect`, which gives up at the first dead servo. This process never disconnects, it ends.
 """
 
 import importlib
@@ -14,7 +14,9 @@ import pkgutil
 import select
 import socket
 import sys
+import termios
 import threading
+import time
 from typing import Any
 
 
@@ -39,19 +41,27 @@ class Robot:
             raise Refused(
                 f"{kind} is told {', '.join(other)} too; only arms whose joints are all positions can be used"
             )
-        self.bus = getattr(self.robot, "bus", None)
+        self.bus: Any = getattr(self.robot, "bus", None)
         self.configure = self.robot.configure
+        self.behind = False
         self.connect()
 
     def connect(self) -> None:
         if self.bus is not None:
             self.robot.configure = lambda: None
-        self.robot.connect(calibrate=False)
+            if "Feetech" in type(self.bus).__name__:
+                port = self.bus.port_handler
+                port.clearPort = lambda: port.ser.reset_input_buffer()
+        for left in (2, 1, 0):
+            try:
+                self.robot.connect(calibrate=False)
+                break
+            except (RuntimeError, ConnectionError):  # one answer that did not come is to LeRobot a missing motor
+                if self.bus is None or not left:
+                    raise
+                self.bus.port_handler.closePort()
         if not self.robot.is_calibrated:
             raise Refused(f"{self.robot} has another calibration than its file, or none; run lerobot-calibrate")
-        port: Any = getattr(self.bus, "port_handler", None)
-        if hasattr(port, "ser"):
-            port.clearPort = port.ser.reset_input_buffer
 
     def about(self) -> dict:
         """Of each joint: its unit, and for a bus the counts of its calibration."""
@@ -64,7 +74,18 @@ class Robot:
             joints.append([motor.norm_mode.value, found.range_min, found.range_max, resolution])
         return {"names": self.names, "joints": joints}
 
+    def settle(self) -> None:
+        """After a failure a late answer may still be on its way, and would be taken for the next one. They come in the
+        order of the questions: once a question unlike all others is answered rightly, twice, none is left."""
+        bus, name = self.bus, self.names[0]
+        for _ in range(2 if self.behind and bus is not None else 0):
+            time.sleep(0.002)
+            if bus.ping(name) != bus.model_number_table[bus.motors[name].model]:
+                raise ConnectionError(f"{name} does not answer as itself yet")
+        self.behind = False
+
     def read(self) -> dict:
+        self.settle()
         seen = self.robot.get_observation()
         powered = None
         if self.bus is not None:
@@ -75,6 +96,7 @@ class Robot:
     def write(self, values: list) -> dict:
         if not all(map(math.isfinite, values)):
             raise ValueError(f"the target is {values}")
+        self.settle()
         self.robot.send_action({f"{name}.pos": value for name, value in zip(self.names, values, strict=True)})
         return {"written": self.written()}
 
@@ -86,6 +108,7 @@ class Robot:
         return [float(goals[name]) for name in self.names]
 
     def enable(self) -> dict:
+        self.settle()
         if self.bus is not None:
             self.bus.sync_write(
                 "Goal_Position", self.bus.sync_read("Present_Position", normalize=False), normalize=False
@@ -136,15 +159,17 @@ def main() -> None:
                 answer = getattr(robot, do)(**asked)
         except Exception as error:
             refused = do == "open" or isinstance(error, Refused)
-            kind = "Refused" if refused else "BusLost" if isinstance(error, OSError) and _gone(error) else "NoAnswer"
+            kind = "Refused" if refused else "BusLost" if _gone(error) else "NoAnswer"
+            if robot is not None:
+                robot.behind = True
             answer = {"error": kind, "why": f"LeRobot at {do}: {type(error).__name__}: {error}"}
         channel.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 
-def _gone(error: OSError) -> bool:
+def _gone(error: Exception) -> bool:
     """For a silent servo LeRobot raises ConnectionError without a number; for a lost port the system gives one."""
-    return error.errno is not None or "not connected" in str(error)
+    return (isinstance(error, OSError) and error.errno is not None) or isinstance(error, termios.error)
 
 
 if __name__ == "__main__":

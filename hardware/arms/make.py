@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.arm import Arm, Clock, StopReport
+from hardware.arm import Arm, ArmState, Clock, NoAnswer, Refused, StopReport
 from hardware.config import Config, ConfigError
 
 FAMILIES = ("so101", "dynamixel", "ur5e", "twin", "lerobot")
@@ -74,6 +74,24 @@ def _arm_of(config: Config, clock: Clock) -> Arm:
             return LeRobot(**own, config={**settings, **({"port": port} if port else {})}, joints=names, clock=clock)
 
 
+TRIES = 3
+"""Of opening an arm."""
+
+
+def opened(arm: Arm) -> ArmState:
+    """Opens it, and what it measures then. Who does not answer, or not as he should, is asked again: to a process that
+    died servos may still be answering, which looks like two of one id. Raises as `Arm.open`."""
+    for left in reversed(range(TRIES)):
+        try:
+            arm.open()
+            return arm.read()
+        except (NoAnswer, Refused):
+            arm.close()
+            if not left:
+                raise
+    raise AssertionError("not reached")
+
+
 def stopper(config: Config, clock: Clock) -> Callable[[], StopReport | None]:
     """What stops the arm, by its own policy, when the daemon is dead: no tick of its own, and all that takes long is
     done before. None where nobody but the dead one could: an arm in its process is gone with it, and LeRobot's servos
@@ -84,7 +102,7 @@ def stopper(config: Config, clock: Clock) -> Callable[[], StopReport | None]:
 
     def stop() -> StopReport | None:
         if config.arm.family != "ur5e":  # there the dashboard is enough, and quicker
-            arm.open()
+            opened(arm)
         try:
             return arm.stop(arm.spec.stop)
         finally:

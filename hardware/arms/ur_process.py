@@ -91,7 +91,9 @@ class Robot:
         if self.control is None or self.busy():
             return _error("NoAnswer", "no control script is listening; enable starts one")
         self.holding = False
-        obeyed = self.control.servoJ(q, 0.0, 0.0, period, lookahead, gain)
+        # The SDK's own look at the script may be some packets old; what has been read must not be forgotten.
+        plays = self.receive.getRuntimeState() == PLAYING
+        obeyed = plays and self.control.servoJ(q, 0.0, 0.0, period, lookahead, gain)
         return {"obeyed": obeyed, "stamp": self.receive.getTimestamp()} | self.connected()
 
     def stop(self) -> dict:

@@ -4,7 +4,8 @@
 
 The ports are written into the SDK, so each controller needs its own loopback address. What is not as in a real one: the
 joints are numbers that keep to limits, without masses; the script is not run; it wakes up in a moment. With `--virtual`
-nothing moves and no watchdog runs but when told to `advance`; packages still go out in real time, or the SDK gives up.
+nothing moves and no watchdog runs but when told to `advance`; packages still go out in real time, or the SDK gives up,
+so the arm's limits on the age of data have to be wide then.
 
 Faults, and what the controller saw, by JSON lines on the control socket: {"do": "estop"} -> {"ok": ...}.
 """
@@ -45,7 +46,7 @@ class Client:
 
 class Server:
     def __init__(self, address: str, control: Path | None, virtual: bool) -> None:
-        self.controller, self.virtual = Controller(), virtual
+        self.controller, self.virtual = Controller(prompt=virtual), virtual
         self.clients: list[Client] = []
         self.ticks, self.running = 0, True
         self.selector = selectors.DefaultSelector()

@@ -26,7 +26,10 @@ START_SECONDS = 0.05
 
 
 class Controller:
-    def __init__(self) -> None:
+    """`prompt`: it wakes up and starts scripts at once, for a time that passes only when it is told to."""
+
+    def __init__(self, prompt: bool = False) -> None:
+        self._wait = 0.0 if prompt else 1.0
         self.time = 0.0
         self.q, self.qd = np.array(READY), np.zeros(6)
         self.target = self.q.copy()
@@ -63,7 +66,7 @@ class Controller:
     def upload(self, script: bytes) -> None:
         self.uploads += 1
         self.end_program()
-        self._later.append((self.time + START_SECONDS, self._start))
+        self._later.append((self.time + START_SECONDS * self._wait, self._start))
 
     def dashboard(self, line: str) -> str:
         """One line of the Dashboard Server (Universal Robots, "Dashboard Server e-Series")."""
@@ -101,11 +104,11 @@ class Controller:
     def power_on(self) -> None:
         if self.mode == POWER_OFF and self.safety == NORMAL:
             self.mode = POWER_ON
-            self._later.append((self.time + WAKE_SECONDS, lambda: self._wake(POWER_ON, IDLE)))
+            self._later.append((self.time + WAKE_SECONDS * self._wait, lambda: self._wake(POWER_ON, IDLE)))
 
     def release(self) -> None:
         if self.mode == IDLE and self.safety == NORMAL:
-            self._later.append((self.time + WAKE_SECONDS, lambda: self._wake(IDLE, RUNNING)))
+            self._later.append((self.time + WAKE_SECONDS * self._wait, lambda: self._wake(IDLE, RUNNING)))
 
     def power_off(self) -> None:
         """The brakes engage: it stands still at once."""

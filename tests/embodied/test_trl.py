@@ -81,6 +81,7 @@ def theirs(pairs, tmp_path_factory) -> dict[str, tuple[float, list[list[list[flo
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.timeout(1800)  # the first time pip has much to fetch
 def test_trl_agrees(pairs, theirs):
     assert set(theirs) == set(OURS)

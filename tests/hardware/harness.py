@@ -27,9 +27,9 @@ JOINT = {"lower": -1.5, "upper": 1.5, "velocity": 2.0, "acceleration": 10.0, "tr
 TWIN = ("shoulder", "elbow", "wrist")
 
 
-def toml(folder: Path, family: str, names, arm="", joint=(), more="") -> Path:
+def toml(folder: Path, family: str, names, arm="", joint=(), more="", rate=100.0) -> Path:
     """A robot's file."""
-    lines = ["rate = 100.0", 'journal = "episodes"', more, "[arm]", f'family = "{family}"', arm]
+    lines = [f"rate = {rate}", 'journal = "episodes"', more, "[arm]", f'family = "{family}"', arm]
     for name in names:
         lines += [
             "[[joint]]",
@@ -149,7 +149,7 @@ def servos(folder: Path, emulator, family="so101", **changes) -> Rig:
     """On an emulated bus in virtual time: what passes here passes there."""
     save(folder / "calibration.json", emulator.calibration)
     names = [servo.name for servo in emulator.calibration.servos]
-    arm = f'port = "{emulator.port}"\ncalibration = "calibration.json"\nspare_ms = 20.0\nbudget_s = 0.03'
+    arm = f'port = "{emulator.port}"\ncalibration = "calibration.json"\nspare_ms = 150.0\nbudget_s = 0.16'
     seen = [0]
 
     def moved(now_ns):

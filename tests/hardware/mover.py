@@ -30,7 +30,7 @@ def main(path: Path) -> None:
     said = 0
     while True:
         told = caller.hear()
-        if not isinstance(told, Snapshot) or told.seq % 5:
+        if not isinstance(told, Snapshot) or told.seq % 3:
             continue
         if told.mode != "RUNNING":
             if said:

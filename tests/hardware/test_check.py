@@ -15,7 +15,7 @@ def config(tmp_path, so101):
     save(tmp_path / "calibration.json", so101.calibration)
     so101.control("pose", position=[0.0] * 6)
     names = [servo.name for servo in so101.calibration.servos]
-    arm = f'port = "{so101.port}"\ncalibration = "calibration.json"\nspare_ms = 20.0\nbudget_s = 0.05'
+    arm = f'port = "{so101.port}"\ncalibration = "calibration.json"\nspare_ms = 150.0\nbudget_s = 0.2'
     return read(toml(tmp_path, "so101", names, arm=arm))
 
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from hardware.doors import MOST_CLIENTS, MOST_WAITING, Caller, Doors
-from hardware.link import Beat, Estop, Leader, Reply, Take
+from hardware.doors import MOST_CLIENTS, MOST_MESSAGES, MOST_WAITING, Caller, Doors
+from hardware.link import Beat, Estop, Leader, Reply, Take, pack
 
 
 @pytest.fixture
@@ -72,6 +72,19 @@ def test_who_does_not_read_loses_what_all_are_told_and_at_last_himself(doors):
     assert heard(doors) == ([], [1])
     slow.close()
     quick.close()
+
+
+def test_a_flood_waits_and_keeps_nobody_else_waiting(doors):
+    flood, other = Caller(doors.path), Caller(doors.path)
+    flood.end.sendall(pack(Beat()) * 1000)
+    other.say(Estop("anna"), 3)
+    rounds = []
+    while sum(map(len, rounds)) < 1001:
+        rounds.append(doors.heard()[0])
+    assert max(map(len, rounds)) <= MOST_MESSAGES + 1
+    assert any(message == Estop("anna") for _, _, message in rounds[0] + rounds[1])
+    flood.close()
+    other.close()
 
 
 def test_no_more_than_so_many(doors):

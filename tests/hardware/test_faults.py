@@ -32,10 +32,13 @@ import numpy as np
 import pytest
 
 from hardware.armd import main, schedule
+from hardware.carried import Happened
 from hardware.journal import Event, Tick, journals, recover
 from hardware.latch import read as latched
-from hardware.link import Ask, Estop, GiveBack, Leader, Stop, Take
-from tests.hardware.harness import GATEWAY, JOINT, PERIOD, servos, twin
+from hardware.link import Ask, Estop, GiveBack, Leader, Scene, Seen, Stop, Take
+from hardware.machine import Event as Happens
+from hardware.motion import apply
+from tests.hardware.harness import GATEWAY, JOINT, PERIOD, TWIN, Rig, servos, toml, twin
 
 ALL = [1, 2, 3, 4, 5, 6]
 STEP = JOINT["velocity"] * PERIOD * 1e-9
@@ -56,9 +59,9 @@ def rig(tmp_path):
     made.close()
 
 
-def running(rig, ticks=15):
+def running(rig, ticks=15, speed=0.5):
     rig.starts()
-    last = rig.moves(ticks=ticks)
+    last = rig.moves(speed=speed, ticks=ticks)
     assert last.mode == "RUNNING" and last.verdict != ""
     return last
 
@@ -75,7 +78,7 @@ def now(arm):
 
 @pytest.mark.parametrize("dead", [[4], ALL])
 def test_1_2_silent_servos_are_missed_once_and_then_a_fault(arm, dead):
-    running(arm)
+    running(arm, speed=0.2)
     arm.emulator("faults", dead=dead)
     first = arm.moves(ticks=1)
     assert first.missed and first.mode == "RUNNING" and first.misses == 1
@@ -83,11 +86,20 @@ def test_1_2_silent_servos_are_missed_once_and_then_a_fault(arm, dead):
     assert second.mode == "STOPPING"
     assert arm.until("FAULT", 10) <= 10 and "no answer" in arm.snapshots[-1].cause
     since = now(arm)
-    arm.tick(20)
+    arm.tick(2)
     for number, ticks in told(arm, since).items():
         assert len(set(ticks)) <= 1, f"servo {number} was still moved"
     assert all(arm.emulator("state")["powered"])  # category 2: what holds goes on holding
     assert latched(arm.robot.latch).mode == "FAULT"
+
+
+def test_1_without_power_silent_servos_only_keep_it_from_being_armed(arm):
+    arm.take()
+    arm.emulator("faults", dead=[4])
+    assert arm.tick(3).mode == "READY" and arm.snapshots[-1].missed
+    assert "reading is missing" in arm.ask(Ask("arm", arm.lease)).refused
+    arm.emulator("faults", dead=[])
+    arm.arms()
 
 
 def test_3_a_port_that_vanishes(arm):
@@ -440,6 +452,46 @@ def test_29_a_latch_outlives_the_daemon(tmp_path):
     second.close()
 
 
+def test_29_an_arm_that_cannot_be_energised(rig):
+    rig.take()
+    rig.tick()
+    rig.arm.report("overload shoulder")  # since it was read
+    refused = apply(rig.robot, rig.carried, [Happened(Happens("arm", holder=True))], rig.clock.now_ns())
+    assert "overload shoulder" in refused and rig.carried.state.mode == "READY"
+    rig.arm.report()
+    rig.arm.pull()
+    refused = apply(rig.robot, rig.carried, [Happened(Happens("arm", holder=True))], rig.clock.now_ns())
+    assert "not open" in refused and rig.carried.state.mode == "FAULT"
+
+
+def test_numbers_of_the_world_are_kept_with_the_episode(tmp_path):
+    file = toml(tmp_path, "twin", TWIN)
+    file.write_text(file.read_text() + "\n[scene.cup]\nsize = 2\nunit = 'm'")
+    rig = Rig(file)
+    rig.take()
+    assert "no 'lid'" in rig.ask(Scene(rig.lease, {"lid": (1.0,)})).refused
+    for values in ((1.0,), (1.0, np.nan)):
+        assert "2 finite" in rig.ask(Scene(rig.lease, {"cup": values})).refused
+    assert rig.ask(Scene(rig.lease, {"cup": (0.1, 0.2)})).refused == ""
+    rig.starts(task="lift it")
+    rig.say(Seen(rig.lease, rig.snapshots[-1].seq, np.arange(4.0), np.array([0.5])))
+    rig.moves(ticks=10)
+    assert rig.ask(Scene(rig.lease, {"cup": (0.3, 0.2)})).refused == ""
+    rig.say(Stop(2, "anna", done=True))
+    rig.tick()
+    rig.until("HOLD", 30)
+    (journal,) = journals(rig.robot.config.journal)
+    found = recover(journal)
+    header = found.header
+    assert (header.scene, header.task, header.robot) == ({"cup": (0.1, 0.2)}, "lift it", "robot")
+    records = [one.record for one in found.records]
+    assert [r.data for r in records if isinstance(r, Event) and r.kind == "note"] == [{"cup": [0.3, 0.2]}]
+    (seen,) = [r for r in records if isinstance(r, Tick) and r.obs is not None]
+    assert seen.obs.tolist() == [0, 1, 2, 3] and seen.act.tolist() == [0.5]
+    assert records[-1].outcome == "done" and rig.snapshots[-1].scene == {"cup": (0.3, 0.2)}
+    rig.close()
+
+
 def test_33_told_to_end(rig):
     running(rig)
     for _ in range(100):
@@ -497,8 +549,6 @@ def test_34_a_leader_that_is_unplugged(rig):
     "joint", [{"lower": 2.0}, {"velocity": "nan"}, {"acceleration": 1000.0}, {"velocity": -1.0}, {"start": "inf"}]
 )
 def test_35_limits_that_make_no_sense(tmp_path, capsys, joint):
-    from tests.hardware.harness import TWIN, toml
-
     assert main([str(toml(tmp_path, "twin", TWIN, joint=joint))]) == 1
     assert "robot.toml" in capsys.readouterr().err
     assert not (tmp_path / "episodes").exists()

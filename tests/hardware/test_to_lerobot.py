@@ -193,6 +193,7 @@ def lerobot() -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.timeout(1800)  # the first time pip has much to fetch
 def test_lerobot_reads_it(tmp_path):
     paths = [film(write(tmp_path / f"{k}.journal", MIXED, task=f"task {k}"), 40) for k in range(2)]

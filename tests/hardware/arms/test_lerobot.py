@@ -1,10 +1,7 @@
-"""LeRobot, in an environment of its own: RAPPORT_LEROBOT_PYTHON names its interpreter. Without it `.venv-lerobot` is
-made from benchmarks/lerobot.txt the first time (several GB with PyTorch's default build)."""
+"""LeRobot as an arm, with a robot of the tests' own that LeRobot finds as it finds any third party's."""
 
-import importlib.util
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +12,7 @@ from hypothesis import strategies as st
 from hardware.arm import BusLost, NoAnswer, Refused
 from hardware.arms.lerobot import LeRobot, Scale, scale
 
-ROOT = Path(__file__).parents[3]
 DEGREES = Scale(math.pi / 180, -90, 90)
-
-
-@pytest.fixture(scope="session")
-def python() -> str:
-    if named := os.environ.get("RAPPORT_LEROBOT_PYTHON"):
-        return named
-    spec = importlib.util.spec_from_file_location("peer_env", ROOT / "benchmarks/peer_env.py")
-    assert spec and spec.loader
-    peer_env = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(peer_env)
-    return str(peer_env.interpreter(ROOT / ".venv-lerobot", ROOT / "benchmarks/lerobot.txt"))
 
 
 def trial(python: str, folder: Path, **more) -> LeRobot:
@@ -84,8 +69,9 @@ def test_cameras_and_a_missing_python_are_refused():
 
 
 @pytest.mark.slow
-def test_a_robot_of_lerobots_as_an_arm(python, tmp_path):
-    arm = trial(python, tmp_path)
+@pytest.mark.peer
+def test_a_robot_of_lerobots_as_an_arm(lerobot_python, tmp_path):
+    arm = trial(lerobot_python, tmp_path)
     arm.open()
     first = arm.read()
     np.testing.assert_array_equal(first.position, 0)
@@ -120,9 +106,10 @@ def test_a_robot_of_lerobots_as_an_arm(python, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.parametrize(("fault", "said"), [("slow", "did not answer read within"), ("abort", "signal 6")])
-def test_lerobot_that_blocks_or_aborts_is_a_lost_bus(python, tmp_path, fault, said):
-    arm = trial(python, tmp_path)
+def test_lerobot_that_blocks_or_aborts_is_a_lost_bus(lerobot_python, tmp_path, fault, said):
+    arm = trial(lerobot_python, tmp_path)
     arm.open()
     (tmp_path / fault).touch()
     with pytest.raises(BusLost, match=said):
@@ -132,16 +119,17 @@ def test_lerobot_that_blocks_or_aborts_is_a_lost_bus(python, tmp_path, fault, sa
 
 
 @pytest.mark.slow
-def test_what_cannot_be_opened_says_why(python, tmp_path):
+@pytest.mark.peer
+def test_what_cannot_be_opened_says_why(lerobot_python, tmp_path):
     for more, match in (
         ({"joints": ("a", "b", "c")}, "has the joints pan, lift, gripper, not a, b, c"),
         ({"scales": None}, "give scales"),
         ({"config": {"base": True}}, "told x.vel too"),
     ):
         with pytest.raises(Refused, match=match):
-            trial(python, tmp_path, **more).open()
+            trial(lerobot_python, tmp_path, **more).open()
     (tmp_path / "uncalibrated").touch()
     with pytest.raises(Refused, match="lerobot-calibrate"):
-        trial(python, tmp_path).open()
+        trial(lerobot_python, tmp_path).open()
     with pytest.raises(Refused, match="has no robot 'so102'; it has"):
-        LeRobot(python, "so102", {}, start=240.0).open()
+        LeRobot(lerobot_python, "so102", {}, start=240.0).open()

@@ -74,7 +74,7 @@ def test_limits_beyond_the_calibration(tmp_path):
 def test_who_has_only_the_file_can_stop_it(tmp_path, request, family):
     emulator = request.getfixturevalue(family)
     save(tmp_path / "c.json", emulator.calibration)
-    words = f'port = "{emulator.port}"\ncalibration = "c.json"\nspare_ms = 20.0\nbudget_s = 0.05'
+    words = f'port = "{emulator.port}"\ncalibration = "c.json"\nspare_ms = 150.0\nbudget_s = 0.2'
     config = read(toml(tmp_path, family, SERVOS, arm=words))
     emulator.control("pose", position=[0.0] * 6)
     arm, stop = arm_of(config, RealClock()), stopper(config, RealClock())

@@ -15,6 +15,7 @@ import pytest
 from hardware.arm import ArmState, BusLost, NoAnswer, Refused
 from hardware.arms.ur import NAMES, UR
 from hardware.arms.ur_dashboard import Dashboard
+from hardware.clock import VirtualClock
 from hardware.emulators.ur_controller import POWER_OFF, RUNNING
 from hardware.emulators.ur_started import Started, started
 
@@ -369,6 +370,34 @@ def test_before_it_is_open_every_call_says_so(robot):
 def test_a_second_dashboard_that_is_not_there():
     with pytest.raises(BusLost, match="see that the robot is on"):
         Dashboard("127.0.0.1").ask("robotmode", 0.5)
+
+
+def test_in_virtual_time_it_moves_when_the_clock_does():
+    with started(virtual=True) as robot:
+        then = [0]
+
+        def moved(now_ns: int) -> None:
+            robot.tell("advance", seconds=(now_ns - then[0]) / 1e9)
+            then[0] = now_ns
+
+        clock = VirtualClock(moved)
+        # Packages reach the SDK in real time, and an hour may have passed meanwhile: how old data is says nothing here.
+        arm = UR(robot.address, answer=5.0, fresh=10.0, lost=20.0, clock=clock)
+        arm.open()
+        arm.enable()
+        target = np.array(robot.tell("state")["q"]) + 0.2
+        for tick in range(80):
+            arm.write(target)
+            if tick % 20 == 0:
+                before = robot.tell("state")["q"]
+                time.sleep(0.02)
+                assert robot.tell("state")["q"] == before
+            clock.sleep_until(clock.now_ns() + 10_000_000)
+        np.testing.assert_allclose(robot.tell("state")["q"], target, atol=1e-3)
+        assert robot.tell("state")["runtime"] == 2
+        moved(then[0] + 120_000_000)  # a tenth of a second without a word is the watchdog's
+        assert robot.tell("state")["runtime"] == 1
+        arm.close()
 
 
 @pytest.mark.parametrize(("what", "value"), [("lookahead", 0.5), ("gain", 5), ("period", 1.0), ("watchdog_hz", 0)])
