@@ -68,7 +68,7 @@ def noticed(robot: Robot, carried: Carried, arrived: Arrived, now_ns: int) -> li
             found.append(_stop("whoever held the lease is gone"))
     elif moving and not held(carried.lease, now_ns):
         found.append(_stop("nobody holds the lease any more"))
-    elif moving and now_ns - carried.heard_ns > SILENCE_SECONDS * 1e9:
+    elif moving and now_ns - carried.heard_ns > SILENCE_SECONDS * 1e9 and not _heard(carried, arrived):
         found.append(_stop(f"whoever holds the lease was silent for more than {SILENCE_SECONDS * 1e3:.0f} ms"))
     if moving and not arrived.guarded:
         found.append(_stop("the guard is gone"))
@@ -96,3 +96,8 @@ def _known(carried: Carried, event: Event) -> bool:
 
 def _stop(why: str, category: int = 2) -> Happened:
     return Happened(Event("stop", 1 if category == 1 else 2), why=why)
+
+
+def _heard(carried: Carried, arrived: Arrived) -> bool:
+    """After a tick that took long, what was said meanwhile comes with this one."""
+    return any(client == carried.client for client, _, _ in arrived.said)
