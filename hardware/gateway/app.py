@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -83,8 +83,8 @@ class Things(BaseModel):
     values: dict[str, list[float]] = Field(max_length=100)
 
 
-def _with(*roles: Role) -> Callable[[Request], Person]:
-    def person(request: Request) -> Person:
+def _with(*roles: Role) -> Callable[[Request], Awaitable[Person]]:
+    async def person(request: Request) -> Person:
         found = person_of(request.scope)
         if found.role not in roles:
             raise HTTPException(403, f"This is for {' and '.join(roles)}; this token may {found.role}.")
@@ -208,7 +208,7 @@ def _looking(app: FastAPI, house: House) -> None:
         return listed(house.config.journal)
 
     @app.get("/metrics", responses={**_REFUSALS, 200: {"content": {"text/plain": {}}}}, response_class=Response)
-    def read(person: Anybody) -> Response:
+    async def read(person: Anybody) -> Response:
         return Response(house.metrics.text(), media_type=metrics.CONTENT)
 
 

@@ -44,8 +44,8 @@ PATIENCE_SECONDS = 10.0
 
 
 PRIORITY = 10
-"""Of SCHED_FIFO, below the daemon's, where it is permitted: among busy neighbours the beat came up to 126 ms late, and
-the arm was stopped."""
+"""Of SCHED_FIFO, below the daemon's, where it is permitted, and of all its threads: one that waits for a core with the
+interpreter's lock in its hand holds up the beat, which came up to 140 ms late, and the arm was stopped."""
 SEND_BYTES = 1 << 16
 """That the kernel keeps for a slow reader: what he reads is old by no more than that."""
 
@@ -156,9 +156,9 @@ def serve(file: Path, policy: Server | None, reached: Reached) -> None:
     doorway(config, reached)
     config.journal.mkdir(parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
-    listening = listen(config)
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    listening = listen(config)
     clock = RealClock()
     sizes = {camera.name: (camera.height, camera.width) for camera in config.cameras}
     watch = Watch(open_all(config.cameras), sizes, clock)

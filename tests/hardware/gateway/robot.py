@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
 import uvicorn
 from websockets.sync.client import connect
 
 from envs import arm_model
+from envs.arm import CupArms, Layouts
 from hardware.clock import RealClock
 from hardware.config import Config, read
 from hardware.gateway import tokens as tokens_of
@@ -45,11 +47,16 @@ def two_joints(folder, **more):
     return write(folder, [("a", -1.5, 1.5, 0.0), ("b", -1.5, 1.5, 0.2)], **more)
 
 
+SCENE = {"start": [0.5, -0.42, 0.27], "goal": [0.5, 0.42, 0.22], "laptop": [0.54, 0.0]}
+
+
 def cup_arm(folder, **more):
-    limit, rest = arm_model.JOINT_LIMIT, arm_model.REST.tolist()
-    joints = [(name, -limit, limit, at) for name, at in zip(arm_model.JOINT_NAMES, rest, strict=True)]
-    more.setdefault("scene", {"start": 3, "goal": 3, "laptop": 2})
-    return write(folder, joints, start=rest, **more)
+    """The main job's arm, at home where an episode of that scene begins."""
+    envs = CupArms(1, seed=0)
+    envs.reset(options={"layouts": Layouts(**{name: np.array([at]) for name, at in SCENE.items()})})
+    home, limit = envs.qpos[0].tolist(), arm_model.JOINT_LIMIT
+    joints = [(name, -limit, limit, at) for name, at in zip(arm_model.JOINT_NAMES, home, strict=True)]
+    return write(folder, joints, start=home, scene={name: len(at) for name, at in SCENE.items()}, **more)
 
 
 def write(folder, joints, start=None, scene=None, port=None, host="127.0.0.1"):
