@@ -109,7 +109,8 @@ def house_of(config: Config, policy: Server | None, watch: Watch) -> House:
         metrics.tick(snapshot)
 
     daemon.told = told
-    return House(config, daemon, metrics, watch, policy)
+    leads = "" if policy else "there is no policy server; start the robot with --policy"
+    return House(config, daemon, metrics, watch, policy, leads)
 
 
 def server_of(house: House, tokens: Tokens, reached: Reached) -> uvicorn.Server:

@@ -100,7 +100,7 @@ def shown(
         "cameras": dict(cameras),
     }
     if snapshot is None:
-        return {**known, "may": dict.fromkeys(_ASKED, why)}
+        return Shown(**known, may=dict.fromkeys(_ASKED, why)).model_dump()
     state = State(snapshot.mode, "HOLD", snapshot.category, snapshot.cause)
     may = {kind: refusal(state, Event(kind, holder=True, clear=True)) for kind in _ASKED}
     if not config.home:

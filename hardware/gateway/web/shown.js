@@ -99,6 +99,7 @@ export function show(state) {
   $("mode").dataset.mode = state.connected ? state.mode : "FAULT";
   const latched = state.mode in MEND;
   $("fault").hidden = state.connected && !state.cause;
+  $("fault").classList.toggle("latched", latched || !state.connected);
   text($("fault-title"), latched || !state.connected ? "What is wrong" : "Why it stopped last");
   text($("cause"), [state.connected ? state.cause : state.why, ...state.faults].filter(Boolean).join("; "));
   text($("mend"), MEND[state.mode] ?? "");

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from tests.hardware.gateway import robot as robots
 
@@ -26,14 +27,14 @@ def page(robot, browser):
     found.on("pageerror", lambda error: wrong.append(str(error)))
     found.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     found.goto(f"{robot.address}/#token={robot.tokens.of('operate')}")
-    found.wait_for_function("document.getElementById('mode').textContent === 'READY'")
+    mode(found, "READY")
     yield found
     context.close()
     assert not [said for said in wrong if "409" not in said], wrong
 
 
 def mode(page, wanted):
-    page.wait_for_function(f"document.getElementById('mode').textContent === '{wanted}'")
+    expect(page.locator("#mode")).to_have_text(wanted, timeout=10_000)
 
 
 def test_home_by_keyboard_then_space_and_escape(page, robot):
@@ -52,9 +53,9 @@ def test_home_by_keyboard_then_space_and_escape(page, robot):
     assert "the page's stop" in page.locator("#cause").inner_text()
     page.locator("#home").focus()
     page.keyboard.press("Enter")
+    mode(page, "HOMING")
     mode(page, "HOLD")
-    page.wait_for_function("document.querySelectorAll('#episodes tbody tr').length > 0")
-    assert "home" in page.locator("#episodes").inner_text()
+    expect(page.locator("#episodes tbody tr").first).to_contain_text("home")
     if SHOTS.is_dir():
         page.screenshot(path=SHOTS / "robot_page.png")
     page.locator("#task").focus()  # also out of an input
@@ -71,7 +72,7 @@ def test_space_on_a_focused_button_begins_nothing(page, robot):
     page.wait_for_selector("#arm:not([disabled])")
     page.locator("#arm").focus()
     page.keyboard.press("Space")
-    page.wait_for_function("document.getElementById('said').textContent === 'Stopped.'")
+    expect(page.locator("#said")).to_have_text("Stopped.")
     assert robot.state()["mode"] == "READY"
 
 
@@ -79,7 +80,7 @@ def test_the_scene_is_told(page, robot):
     page.locator("#lease").click()
     page.locator("#things input[name=goal]").fill("0.5, 0.4 0.2")
     page.locator("#things input[name=goal]").press("Enter")
-    page.wait_for_function("document.getElementById('said').textContent.includes('knows where')")
+    expect(page.locator("#said")).to_contain_text("knows where")
     assert robot.state()["scene"] == {"goal": [0.5, 0.4, 0.2]}
 
 
@@ -117,7 +118,7 @@ def test_without_a_token_the_page_asks_for_one_and_shows_nothing(robot, browser)
     assert page.locator("#joints tbody tr").count() == 0
     page.locator("#token").fill("wrong")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.getElementById('said').textContent.includes('valid token')")
+    expect(page.locator("#said")).to_contain_text("valid token")
     page.locator("#token").fill(robot.tokens.of("observe"))
     page.keyboard.press("Enter")
     mode(page, "READY")
@@ -127,5 +128,6 @@ def test_without_a_token_the_page_asks_for_one_and_shows_nothing(robot, browser)
 def test_a_dead_daemon_is_said_large(page, robot):
     robot.processes["armd"].kill()
     mode(page, "NO DAEMON")
-    assert "daemon" in page.locator("#cause").inner_text()
-    robot.processes.pop("armd").wait()
+    expect(page.locator("#cause")).to_contain_text("daemon")
+    robot.processes["armd"].wait()
+    robot.processes.pop("armd").stdout.close()
