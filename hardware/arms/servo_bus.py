@@ -17,6 +17,8 @@ from hardware.arm import ArmError, BusLost, NoAnswer, Refused
 
 ALL = 0xFE
 """The id that every servo listens to and none answers."""
+LATE = 0.05
+"""Seconds after which an answer that was missed is taken never to come."""
 
 
 class Line:
@@ -117,6 +119,12 @@ class Bus:
             raise Refused(f"{self.name} cannot be set to {self._baud} baud; give a speed that the servos know")
         self._port, self._doubted, self._turn = port, set(), 0
 
+    def patience(self, spare_ms: float, budget_s: float) -> None:
+        """From now on, as given at first."""
+        self._spare_ms, self._budget_ns = spare_ms, int(budget_s * 1e9)
+        if self._port is not None:
+            self._port.spare_ms = spare_ms
+
     @contextlib.contextmanager
     def patient(self) -> Iterator[None]:
         """Within, questions are asked again for longer than a tick may cost."""
@@ -187,17 +195,21 @@ class Bus:
 
     def alone(self, number: int) -> Answer:
         """The first registers of a servo. Raises Refused where more than one answer comes, or bytes but none whole."""
-        heard = False
-        for _ in range(3):
+        heard, twice = False, 0
+        for _ in range(5):
             length = self._nonce()
             found = self._ask([number], length, self._question([number], 0, length))
             heard |= not self._silent
+            if number not in found:
+                time.sleep(LATE)  # or its answer would look like a second one to the next question
+                continue
             time.sleep(0.002)  # for a second answer
-            if self._more():
-                raise Refused(f"two servos answer as {self._who(number)}; give one of them an id of its own")
-            if number in found:
+            if not self._more():
                 self._doubted.discard(number)
                 return found[number]
+            twice += 1
+            if twice == 2:  # once may still be an answer to somebody who is gone
+                raise Refused(f"two servos answer as {self._who(number)}; give one of them an id of its own")
         if not heard:
             raise self._no_answer([number])
         raise Refused(
