@@ -150,10 +150,21 @@ def read(folder: Path) -> Contract:
     """
     path = Path(folder) / FILE
     try:
-        data = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except FileNotFoundError:
         raise ContractError(f"{path} is missing; export the policy again, or name the folder that holds it") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ContractError(f"{path} is not readable JSON ({error}); export the policy again") from error
+    contract = parse(text, str(path))
+    _check_hashes(contract, path.parent)
+    return contract
+
+
+def parse(text: str | bytes, path: str = "the contract") -> Contract:
+    """Of the text of a `contract.json`; the files it hashes are not looked at. Raises ContractError as `read` does."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"{path} is not readable JSON ({error}); export the policy again") from error
     version = data.get("version") if isinstance(data, dict) else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -167,11 +178,9 @@ def read(folder: Path) -> Contract:
             _list(data, name)
         if not isinstance(data.get("hashes", {}), dict):
             raise ContractError(f"hashes is {data['hashes']!r}; give an object of file names and sha256")
-        contract = _build(Contract, {**data, "joints": joints, "observation": sources}, "the contract")
+        return _build(Contract, {**data, "joints": joints, "observation": sources}, "the contract")
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from error
-    _check_hashes(contract, path.parent)
-    return contract
 
 
 def mismatch(contract: Contract, other: Contract) -> list[str]:

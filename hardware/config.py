@@ -17,6 +17,7 @@ velocity = 2.0                     # rad/s
 acceleration = 10.0                # rad/s^2
 tracking = 0.2                     # rad, between command and measurement
 start = 0.1                        # rad, between measurement and first action
+home = 0.0                         # rad, where `home` brings it; every joint has one, or none
 
 [chain]                            # of the first joints, if the tool's speed and place are to be kept
 offsets = [[0.0, 0.0, 0.06]]       # m, of each hinge in the frame of the link before, all angles zero
@@ -82,10 +83,12 @@ class CameraConfig:
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """Of one robot. scene: what the policy is told of the world, in order."""
+    """Of one robot. home: [n] rad, or (). scene: what the policy is told of the world, in order. file: what says so."""
 
+    file: Path
     arm: ArmConfig
     limits: Limits
+    home: tuple[float, ...]
     cameras: tuple[CameraConfig, ...]
     scene: tuple[Source, ...]
     host: str
@@ -103,7 +106,7 @@ def read(path: Path) -> Config:
     except (ValueError, RecursionError) as error:  # no TOML, or no UTF-8
         raise ConfigError(f"{path} is no TOML ({str(error)[:200]}); mend it there") from error
     try:
-        return _config(data, path.parent)
+        return _config(data, path)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -112,7 +115,7 @@ _FILE = {"rate": float, "tracking_seconds": float, "journal": str, "arm": dict, 
 _FILE |= {"camera": list, "scene": dict, "gateway": dict}
 _OPTIONAL = ("tracking_seconds", "chain", "camera", "scene", "gateway")
 _JOINT = {"name": str, "id": int} | dict.fromkeys(
-    ("lower", "upper", "velocity", "acceleration", "tracking", "start"), float
+    ("lower", "upper", "velocity", "acceleration", "tracking", "start", "home"), float
 )
 _CHAIN = {"offsets": list, "axes": list, "tool": list, "speed": float, "box": list}
 _CAMERA = {"name": str, "device": str, "width": int, "height": int, "fps": float}
@@ -120,13 +123,13 @@ _GATEWAY = {"host": str, "port": int}
 _KINDS = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
 
 
-def _config(data: dict[str, Any], folder: Path) -> Config:
+def _config(data: dict[str, Any], file: Path) -> Config:
     _table("the file", data, _FILE, _OPTIONAL)
     arm = data["arm"]
     _table("[arm]", {key: arm[key] for key in arm.keys() & {"family", "port"}}, {"family": str, "port": str}, ("port",))
     joints = data["joint"]
     for i, joint in enumerate(joints):
-        _table(f"joint {i + 1}", joint, _JOINT, ("id",))
+        _table(f"joint {i + 1}", joint, _JOINT, ("id", "home"))
     ids = tuple(joint["id"] for joint in joints if "id" in joint)
     if ids and (len(set(ids)) < len(joints) or not all(0 <= i < 253 for i in ids)):
         raise ConfigError(
@@ -140,13 +143,15 @@ def _config(data: dict[str, Any], folder: Path) -> Config:
     for key, text in (("family of [arm]", arm["family"]), ("host of [gateway]", gateway["host"])):
         _said(key, text)
     return Config(
+        file,
         ArmConfig(arm["family"], arm.get("port", ""), ids, MappingProxyType(settings)),
-        _limits(data),
+        limits := _limits(data),
+        _home(joints, limits),
         _cameras(data.get("camera", [])),
         _scene(data.get("scene", {})),
         gateway["host"],
         gateway["port"],
-        folder / _said("journal", data["journal"]),
+        file.parent / _said("journal", data["journal"]),
     )
 
 
@@ -164,9 +169,21 @@ def _limits(data: dict[str, Any]) -> Limits:
             raise ConfigError(f"[chain]: {error}") from None
     if "tracking_seconds" in data:
         more["tracking_seconds"] = data["tracking_seconds"]
-    arrays: dict[str, Any] = {key: [joint[key] for joint in joints] for key in _JOINT if key not in ("name", "id")}
+    arrays: dict[str, Any] = {
+        key: [joint[key] for joint in joints] for key in _JOINT if key not in ("name", "id", "home")
+    }
     names = tuple(_said("a joint's name", joint["name"]) for joint in joints)
     return Limits(names=names, rate=data["rate"], **arrays, **more)
+
+
+def _home(joints: list[dict[str, Any]], limits: Limits) -> tuple[float, ...]:
+    home = tuple(float(joint["home"]) for joint in joints if "home" in joint)
+    if home and len(home) < len(joints):
+        raise ConfigError(f"{len(home)} of {len(joints)} joints have a home; give every joint one, or none")
+    for name, lower, at, upper in zip(limits.names, limits.lower, home, limits.upper, strict=False):
+        if not lower <= at <= upper:
+            raise ConfigError(f"home of joint {name!r} is {at} rad, its limits are {lower} to {upper}; give one within")
+    return home
 
 
 def _cameras(data: list[Any]) -> tuple[CameraConfig, ...]:

@@ -190,3 +190,17 @@ def test_a_malicious_file_is_refused_or_gives_limits_that_make_sense(tmp_path_fa
         assert (getattr(limits, name) > 0).all() and (getattr(limits, name) <= 100).all()
     assert (limits.lower < limits.upper).all() and (np.abs([limits.lower, limits.upper]) <= 13).all()
     assert 10 <= limits.rate <= 1000 and (limits.chain is None or 0 < limits.tool_speed <= 2)
+
+
+def test_a_home_is_of_every_joint_or_of_none_and_within_its_limits(tmp_path):
+    data = robot()
+    assert config.read(write(tmp_path / "arm.toml", data)).home == ()
+    for joint in data["joint"]:
+        joint["home"] = 0.25
+    assert config.read(write(tmp_path / "arm.toml", data)).home == (0.25,) * len(data["joint"])
+    data["joint"][1]["home"] = 1.6
+    with pytest.raises(ConfigError, match=r"home of joint 'lift' is 1\.6 rad, its limits are -1\.5 to 1\.5"):
+        config.read(write(tmp_path / "arm.toml", data))
+    del data["joint"][1]["home"]
+    with pytest.raises(ConfigError, match="2 of 3 joints have a home; give every joint one, or none"):
+        config.read(write(tmp_path / "arm.toml", data))

@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+from hardware.arms.calibration import save
+from hardware.emulators.presets import calibration
+from tests.hardware.harness import toml
+
+FORBIDDEN = ("torch", "fastapi", "uvicorn", "pydantic", "mujoco", "av", "hardware.emulators")
+CODE = """
+import sys
+from pathlib import Path
+import hardware.armd, hardware.guard, hardware.check
+from hardware.arms.make import arm_of
+from hardware.clock import RealClock
+from hardware.config import read
+arm_of(read(Path(sys.argv[1])), RealClock())
+print(*sys.modules)
+"""
+
+
+def test_what_has_the_arm_loads_nothing_that_it_does_not_need(tmp_path):
+    save(tmp_path / "c.json", calibration("so101"))
+    names = [servo.name for servo in calibration("so101").servos]
+    file = toml(tmp_path, "so101", names, arm='port = "/dev/none"\ncalibration = "c.json"')
+    done = subprocess.run([sys.executable, "-c", CODE, str(file)], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "scservo_sdk" in loaded
+    assert [name for name in loaded if name in FORBIDDEN or name.startswith(tuple(f"{f}." for f in FORBIDDEN))] == []

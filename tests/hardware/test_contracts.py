@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+from embodied.contract import Contract, Joint, Source
+from hardware.config import read
+from hardware.contracts import objections
+from hardware.link import Ask
+from tests.hardware.harness import TWIN, toml, twin
+
+SCENE = "[scene.cup]\nsize = 3\nunit = 'm'"
+JOINTS = tuple(Joint(name, -1.5, 1.5) for name in TWIN)
+SEES = (Source("angles", 3, "rad", "joint"), Source("cup", 3, "m", "scene"))
+CONTRACT = Contract("bench", JOINTS, 20.0, "joint_position", SEES, (0.0,) * 6, (1.0,) * 6, (), "the cup stands")
+
+
+def config(folder):
+    path = toml(folder, "twin", TWIN)
+    path.write_text(path.read_text() + "\n" + SCENE)
+    return read(path)
+
+
+def test_a_policy_that_was_made_for_this_robot(tmp_path):
+    assert objections(config(tmp_path), CONTRACT) == []
+
+
+def test_all_that_is_otherwise_is_named(tmp_path):
+    other = replace(
+        CONTRACT,
+        joints=(Joint("shoulder", -1.5, 1.5), Joint("elbow", -2.0, 1.5), Joint("wrist", -1.5, 1.5)),
+        action="joint_velocity",
+        observation=(*SEES, Source("lid", 1, "m", "scene")),
+        mean=(0.0,) * 7,
+        std=(1.0,) * 7,
+        cameras=("wrist",),
+        rate=200.0,
+    )
+    found = " ".join(objections(config(tmp_path), other))
+    for word in ("joint 'elbow': lower is -2.0", "joint_velocity", "[scene.lid]", "through wrist", "200 Hz"):
+        assert word in found, found
+
+
+def test_a_scene_of_another_size(tmp_path):
+    sees = (SEES[0], Source("cup", 2, "m", "scene"))
+    other = replace(CONTRACT, observation=sees, mean=(0.0,) * 5, std=(1.0,) * 5)
+    assert "size is 2 for the policy, here it is 3" in " ".join(objections(config(tmp_path), other))
+
+
+def test_nothing_that_it_looks_at_is_here(tmp_path):
+    alone = replace(CONTRACT, observation=(Source("lid", 1, "m", "scene"),), mean=(0.0,), std=(1.0,))
+    assert objections(config(tmp_path), alone) == [
+        "the policy looks at 'lid' of the scene, and the robot's file has no [scene.lid]"
+    ]
+
+
+def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
+    import json
+    from dataclasses import asdict
+
+    rig = twin(tmp_path)
+    rig.arms()
+    reply = rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(CONTRACT))))
+    assert "not for this robot" in reply.refused and "[scene.cup]" in reply.refused
+    assert "not readable JSON" in rig.ask(Ask("start", rig.lease, "", "{")).refused
+    own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(own)))).refused == ""
+    assert rig.carried.journal is not None
+    rig.close()

@@ -1,0 +1,248 @@
+"""The daemon, its guard and a gateway as processes of their own, on an emulated arm in real time: who is killed, and
+who stops the arm then. Faults 22, 23 and 33, and what systemd is told."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hardware.arms.calibration import save
+from hardware.doors import Caller
+from hardware.journal import journals, recover
+from hardware.latch import read as latched
+from hardware.link import Ask, Bye, Estop, Hello, Snapshot, Take
+from tests.hardware.harness import toml
+
+pytestmark = pytest.mark.slow
+SECONDS = 20.0
+"""After which a test gives up; no figure."""
+
+
+class Robot:
+    """Processes by their names; `so101` is what the arm was really told."""
+
+    def __init__(self, folder, so101):
+        so101.control("reset", virtual=False)
+        self.control, self.folder = so101.control, folder / "episodes"
+        save(folder / "calibration.json", so101.calibration)
+        names = [servo.name for servo in so101.calibration.servos]
+        arm = f'port = "{so101.port}"\ncalibration = "calibration.json"\nspare_ms = 100.0\nbudget_s = 0.15'
+        # Others use the machine: a stall of theirs is no fault of the arm's, and a slow loop is less often late.
+        limits = {"lower": -1.9, "upper": 1.9}
+        more = "tracking_seconds = 1.0"
+        self.file = toml(folder, "so101", names, arm=arm, joint=limits, more=more, rate=20.0)
+        self.processes = {}
+
+    @property
+    def socket(self):
+        return self.folder / "armd.sock"
+
+    def run(self, name, *words, **environment):
+        """Returns its first line, or nothing if it has none to say."""
+        self.end(name)
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        return self.processes[name].stdout.readline().strip()
+
+    def armd(self, **environment):
+        for _ in range(5):
+            if line := self.run("armd", "hardware.armd", str(self.file), **environment):
+                return line
+        raise AssertionError(self.processes["armd"].stderr.read())
+
+    def guard(self):
+        return self.run("guard", "hardware.guard", str(self.file))
+
+    def moves(self):
+        """A busy machine may stop it before it has begun: then once more."""
+        for _ in range(10):
+            caller = Caller(self.socket)
+            lease = caller.ask(Take("anna", 60.0)).lease
+            for what in ("reset", "disarm"):
+                caller.ask(Ask(what, lease))
+            caller.close()
+            self.control("pose", position=[0.0] * 6)
+            if self.run("mover", "tests.hardware.mover", str(self.socket)) == "moving":
+                return
+        raise AssertionError(self.processes["mover"].stderr.read())
+
+    def end(self, *names):
+        for process in filter(None, (self.processes.pop(name, None) for name in names)):
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+
+    def kill(self, name, number=signal.SIGKILL):
+        self.processes[name].send_signal(number)
+
+    def rests(self):
+        """Until no goal has changed for a while, or no joint has power."""
+        until, since, last = time.monotonic() + SECONDS, time.monotonic(), None
+        while time.monotonic() - since < 0.5:
+            state = self.control("state")
+            now = state["goal"] if any(state["powered"]) else []
+            if now != last:
+                last, since = now, time.monotonic()
+            assert time.monotonic() < until, "it goes on"
+            time.sleep(0.02)
+
+    def told(self, wanted, caller=None):
+        """The first Snapshot of that mode."""
+        caller = caller or Caller(self.socket)
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            snapshot = caller.hear()
+            if isinstance(snapshot, Snapshot) and snapshot.mode == wanted:
+                return snapshot
+        raise AssertionError(f"{wanted} did not come")
+
+    def until(self, so):
+        until = time.monotonic() + SECONDS
+        while not (found := so()):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return found
+
+
+@pytest.fixture
+def robot(tmp_path, so101_process):
+    made = Robot(tmp_path, so101_process)
+    yield made
+    made.end(*made.processes)
+
+
+def test_22_killed_daemons_leave_an_arm_that_stands(robot):
+    draw = random.Random(0)
+    for _ in range(3):
+        assert robot.armd().startswith("READY")
+        robot.guard()
+        robot.moves()
+        time.sleep(draw.uniform(0.0, 0.3))
+        robot.kill("armd")
+        line = robot.processes["guard"].stdout.readline()
+        assert "died" in line and "unsure" not in line and "could not" not in line, line
+        robot.rests()
+        assert all(robot.control("state")["powered"])  # category 2: it holds
+        assert latched(robot.folder / "latch.json").mode == "FAULT"
+        found = recover(journals(robot.folder)[-1])
+        assert not found.whole and found.lost == 0 and len(found.ticks) > 10
+        robot.end("guard", "mover")
+        assert robot.armd().startswith("FAULT")
+        caller = Caller(robot.socket)
+        lease = caller.ask(Take("anna", 60.0)).lease
+        assert "reset it first" in caller.ask(Ask("arm", lease)).refused
+        assert caller.ask(Ask("reset", lease)).refused == ""
+        robot.told("READY", caller)
+        robot.kill("armd", signal.SIGTERM)
+        assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+def test_22_a_daemon_that_hangs_is_ended_and_the_arm_stopped(robot):
+    robot.armd()
+    robot.guard()
+    robot.moves()
+    robot.kill("armd", signal.SIGSTOP)
+    assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
+    assert "died" in robot.processes["guard"].stdout.readline()
+    robot.rests()
+
+
+def test_23_a_killed_gateway_and_a_killed_guard(robot):
+    robot.armd()
+    assert "guards" in robot.guard()
+    robot.moves()
+    robot.kill("mover")
+    snapshot = robot.told("HOLD")
+    assert "lease" in snapshot.cause or "silent" in snapshot.cause
+    robot.rests()
+    caller = Caller(robot.socket)
+    lease = caller.ask(Take("anna", 60.0)).lease
+    assert caller.ask(Ask("disarm", lease)).refused == ""
+    caller.close()
+    robot.moves()
+    robot.kill("guard")
+    assert "guard" in robot.told("HOLD").cause
+    robot.rests()
+    assert "guard" in robot.processes["mover"].stderr.read()
+    caller = Caller(robot.socket)
+    lease = caller.ask(Take("anna", 60.0)).lease
+    assert "guard" in caller.ask(Ask("start", lease)).refused
+    robot.guard()
+    robot.until(lambda: caller.ask(Ask("start", lease)).refused == "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_33_told_to_end_in_the_middle(robot, number):
+    robot.armd()
+    robot.guard()
+    robot.moves()
+    for _ in range(2):  # a second one changes nothing
+        robot.kill("armd", number)
+    assert robot.processes["armd"].wait(SECONDS) == 0
+    assert not any(robot.control("state")["powered"])
+    assert recover(journals(robot.folder)[-1]).whole
+    assert latched(robot.folder / "latch.json") is None and not robot.socket.exists()
+    robot.kill("guard", signal.SIGTERM)
+    assert robot.processes["guard"].wait(SECONDS) == 0
+    assert robot.processes["guard"].stdout.read() == ""  # it had nothing to do
+
+
+def test_28_an_estop_by_a_signal_and_by_a_stranger(robot):
+    robot.armd()
+    robot.guard()
+    robot.moves()
+    robot.kill("armd", signal.SIGUSR1)
+    assert "signal" in robot.told("ESTOP").cause
+    assert not any(robot.control("state")["powered"])
+    caller = Caller(robot.socket)
+    assert caller.ask(Estop("ben")).refused == ""
+    robot.told("ESTOP", caller)
+
+
+def test_what_systemd_is_told(robot, tmp_path):
+    name = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(name))
+        manager.settimeout(SECONDS)
+        robot.armd(NOTIFY_SOCKET=str(name), WATCHDOG_USEC="100000")
+        assert manager.recv(100).startswith(b"READY=1")
+        assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        robot.kill("armd", signal.SIGTERM)
+        robot.until(lambda: manager.recv(100) == b"STOPPING=1")
+        assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+def test_who_says_hello_and_bye_and_what_is_loaded(robot):
+    robot.armd()
+    robot.guard()
+    caller = Caller(robot.socket)
+    hello = caller.hear()
+    assert isinstance(hello, Hello) and hello.family == "so101" and hello.pid == robot.processes["armd"].pid
+    assert os.stat(robot.socket).st_mode & 0o777 == 0o600
+    for name in ("armd", "guard"):
+        maps = Path(f"/proc/{robot.processes[name].pid}/maps").read_text()
+        assert "numpy" in maps
+        for library in ("torch", "pydantic", "uvloop", "mujoco", "av.libs"):
+            assert library not in maps, f"{name} has loaded {library}"
+    robot.kill("armd", signal.SIGTERM)
+    while not isinstance(caller.hear(), Bye):
+        pass
+
+
+def test_one_arm_has_one_daemon(robot):
+    robot.armd()
+    second = subprocess.run([sys.executable, "-m", "hardware.armd", str(robot.file)], capture_output=True, text=True)
+    assert second.returncode == 1 and "another daemon" in second.stderr
+    robot.told("READY")
