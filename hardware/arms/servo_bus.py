@@ -8,78 +8,17 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import serial
 
 from hardware.arm import ArmError, BusLost, NoAnswer, Refused
+from hardware.arms.line import Answer, Sdk
 
 ALL = 0xFE
 """The id that every servo listens to and none answers."""
 LATE = 0.05
 """Seconds after which an answer that was missed is taken never to come."""
-
-
-class Line:
-    """Goes before an SDK's `PortHandler` among the bases of a port of ours: what is true of time and of stale bytes."""
-
-    spare_ms = 4.0
-
-    def setupPort(self: Any, cflag_baud: int) -> bool:
-        if self.is_open:
-            self.closePort()
-        # It waits in the kernel instead of spinning, which on a busy machine takes the time of whoever is to answer. No
-        # other process may have the port, and nothing is written for ever.
-        self.ser = serial.Serial(self.port_name, self.baudrate, timeout=0.001, write_timeout=0.05, exclusive=True)
-        with contextlib.suppress(ValueError, OSError, NotImplementedError, AttributeError):
-            self.ser.set_low_latency_mode(True)  # an FTDI adapter keeps bytes for 16 ms unless told
-        self.is_open = True
-        self.ser.reset_input_buffer()
-        self.tx_time_per_byte = 10_000.0 / self.baudrate
-        return True
-
-    def clearPort(self: Any) -> None:
-        self.ser.reset_input_buffer()  # not flush(), which leaves a late answer to be taken for the next one
-
-    def setPacketTimeout(self: Any, packet_length: int) -> None:
-        self.quota = 4 * packet_length + 64
-        self.setPacketTimeoutMillis(self.tx_time_per_byte * packet_length + self.spare_ms)
-
-    def getCurrentTime(self) -> float:
-        return time.monotonic_ns() / 1e6  # not the wall clock, which may step
-
-    def readPort(self: Any, length: int) -> bytes:
-        # So many bytes and no more: an SDK that is fed noise without end never looks at its timer.
-        got: bytes = self.ser.read(max(0, min(length, self.quota)))
-        self.quota -= len(got)
-        return got
-
-
-@dataclass(frozen=True)
-class Sdk:
-    """A maker's SDK as the bus uses it. `port(name)` makes a port with `Line` in it; `packets` is the packet handler;
-    `take(packet)` -> (id, error, data) of a status packet; `sync_read` sends the request."""
-
-    port: Callable[[str], Any]
-    packets: Any
-    receive: Callable[[Any], tuple[Any, int]]
-    take: Callable[[Any], tuple[int, int, bytes]]
-    sync_read: Callable[[Any, int, int, list[int]], int]
-    timeout: int
-    overhead: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    error: int
-    data: bytes
-
-    def number(self, at: int = 0, length: int | None = None, *, signed: bool = False) -> int:
-        """Little-endian."""
-        return int.from_bytes(
-            self.data[at : len(self.data) if length is None else at + length], "little", signed=signed
-        )
 
 
 class Bus:
@@ -256,6 +195,16 @@ class Bus:
 
         return send
 
+    def _sent(self, port: Any, send: Callable[[Any], int], numbers: Sequence[int], length: int) -> int:
+        try:
+            return send(port)
+        except serial.SerialTimeoutException:  # said also after a stall of ours, when all was written
+            if not numbers:
+                self.failed += 1
+                raise NoAnswer(f"{self.name} took no bytes in time; look at the adapter") from None
+            port.setPacketTimeout(len(numbers) * (length + self._sdk.overhead) + self._sdk.overhead)
+            return 0
+
     def _more(self) -> int:
         try:
             return int(self._port.getBytesAvailable())
@@ -277,7 +226,7 @@ class Bus:
             spoilt = 0
             self._silent = True
             try:
-                if (result := send(port)) != 0:
+                if (result := self._sent(port, send, numbers, length)) != 0:
                     raise ArmError(
                         f"the SDK sent nothing to {self.name} (result {result}); this is a defect of the driver"
                     )
@@ -295,10 +244,6 @@ class Bus:
                         spoilt += 1
                     elif number in numbers and number not in found and len(data) == length:
                         found[number] = Answer(error, data)
-            except serial.SerialTimeoutException:  # also after a stall of ours, when all was written
-                if not numbers:
-                    self.failed += 1
-                    raise NoAnswer(f"{self.name} took no bytes in time; look at the adapter") from None
             except (OSError, termios.error) as error:
                 raise self._lost(error) from None
             finally:
