@@ -1,4 +1,4 @@
-"""A maker's SDK as a servo bus uses it: a port that keeps time and forgets stale bytes; what makes and takes packets."""
+"""A maker's SDK as a servo bus uses it: a port that keeps time and forgets stale bytes, and what reads packets."""
 
 from __future__ import annotations
 
