@@ -11,9 +11,9 @@ import dynamixel_sdk as maker
 
 from hardware.arm import Clock
 from hardware.arms.calibration import Calibration
+from hardware.arms.line import Answer, Line, Sdk
 from hardware.arms.registers import Checked, Measured, Registers
 from hardware.arms.servo_arm import ServoArm
-from hardware.arms.servo_bus import Answer, Line, Sdk
 from hardware.clock import RealClock
 
 _ERRORS = {0x01: "voltage", 0x04: "overheat", 0x08: "sensor", 0x10: "shock", 0x20: "overload"}

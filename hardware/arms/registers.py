@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hardware.arms.servo_bus import Answer
+from hardware.arms.line import Answer
 
 Place = tuple[int, int]
 """Address and length of a register."""

@@ -23,8 +23,9 @@ from hardware.arm import (
     vector,
 )
 from hardware.arms.calibration import Calibration, Servo
+from hardware.arms.line import Sdk
 from hardware.arms.registers import Checked, Registers
-from hardware.arms.servo_bus import Bus, Sdk
+from hardware.arms.servo_bus import Bus
 
 SLACK = 40
 """Ticks by which a joint at rest may lie beyond its range when it is energised: a folded arm leans on its stops."""

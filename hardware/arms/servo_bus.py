@@ -8,76 +8,17 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import serial
 
 from hardware.arm import ArmError, BusLost, NoAnswer, Refused
+from hardware.arms.line import Answer, Sdk
 
 ALL = 0xFE
 """The id that every servo listens to and none answers."""
-
-
-class Line:
-    """Goes before an SDK's `PortHandler` among the bases of a port of ours: what is true of time and of stale bytes."""
-
-    spare_ms = 4.0
-
-    def setupPort(self: Any, cflag_baud: int) -> bool:
-        if self.is_open:
-            self.closePort()
-        # It waits in the kernel instead of spinning, which on a busy machine takes the time of whoever is to answer. No
-        # other process may have the port, and nothing is written for ever.
-        self.ser = serial.Serial(self.port_name, self.baudrate, timeout=0.001, write_timeout=0.05, exclusive=True)
-        with contextlib.suppress(ValueError, OSError, NotImplementedError, AttributeError):
-            self.ser.set_low_latency_mode(True)  # an FTDI adapter keeps bytes for 16 ms unless told
-        self.is_open = True
-        self.ser.reset_input_buffer()
-        self.tx_time_per_byte = 10_000.0 / self.baudrate
-        return True
-
-    def clearPort(self: Any) -> None:
-        self.ser.reset_input_buffer()  # not flush(), which leaves a late answer to be taken for the next one
-
-    def setPacketTimeout(self: Any, packet_length: int) -> None:
-        self.quota = 4 * packet_length + 64
-        self.setPacketTimeoutMillis(self.tx_time_per_byte * packet_length + self.spare_ms)
-
-    def getCurrentTime(self) -> float:
-        return time.monotonic_ns() / 1e6  # not the wall clock, which may step
-
-    def readPort(self: Any, length: int) -> bytes:
-        # So many bytes and no more: an SDK that is fed noise without end never looks at its timer.
-        got: bytes = self.ser.read(max(0, min(length, self.quota)))
-        self.quota -= len(got)
-        return got
-
-
-@dataclass(frozen=True)
-class Sdk:
-    """A maker's SDK as the bus uses it. `port(name)` makes a port with `Line` in it; `packets` is the packet handler;
-    `take(packet)` -> (id, error, data) of a status packet; `sync_read` sends the request."""
-
-    port: Callable[[str], Any]
-    packets: Any
-    receive: Callable[[Any], tuple[Any, int]]
-    take: Callable[[Any], tuple[int, int, bytes]]
-    sync_read: Callable[[Any, int, int, list[int]], int]
-    timeout: int
-    overhead: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    error: int
-    data: bytes
-
-    def number(self, at: int = 0, length: int | None = None, *, signed: bool = False) -> int:
-        """Little-endian."""
-        return int.from_bytes(
-            self.data[at : len(self.data) if length is None else at + length], "little", signed=signed
-        )
+LATE = 0.05
+"""Seconds after which an answer that was missed is taken never to come."""
 
 
 class Bus:
@@ -116,6 +57,12 @@ class Bus:
         if not known:
             raise Refused(f"{self.name} cannot be set to {self._baud} baud; give a speed that the servos know")
         self._port, self._doubted, self._turn = port, set(), 0
+
+    def patience(self, spare_ms: float, budget_s: float) -> None:
+        """From now on, as given at first."""
+        self._spare_ms, self._budget_ns = spare_ms, int(budget_s * 1e9)
+        if self._port is not None:
+            self._port.spare_ms = spare_ms
 
     @contextlib.contextmanager
     def patient(self) -> Iterator[None]:
@@ -187,17 +134,21 @@ class Bus:
 
     def alone(self, number: int) -> Answer:
         """The first registers of a servo. Raises Refused where more than one answer comes, or bytes but none whole."""
-        heard = False
-        for _ in range(3):
+        heard, twice = False, 0
+        for _ in range(5):
             length = self._nonce()
             found = self._ask([number], length, self._question([number], 0, length))
             heard |= not self._silent
+            if number not in found:
+                time.sleep(LATE)  # or its answer would look like a second one to the next question
+                continue
             time.sleep(0.002)  # for a second answer
-            if self._more():
-                raise Refused(f"two servos answer as {self._who(number)}; give one of them an id of its own")
-            if number in found:
+            if not self._more():
                 self._doubted.discard(number)
                 return found[number]
+            twice += 1
+            if twice == 2:  # once may still be an answer to somebody who is gone
+                raise Refused(f"two servos answer as {self._who(number)}; give one of them an id of its own")
         if not heard:
             raise self._no_answer([number])
         raise Refused(
@@ -244,6 +195,16 @@ class Bus:
 
         return send
 
+    def _sent(self, port: Any, send: Callable[[Any], int], numbers: Sequence[int], length: int) -> int:
+        try:
+            return send(port)
+        except serial.SerialTimeoutException:  # said also after a stall of ours, when all was written
+            if not numbers:
+                self.failed += 1
+                raise NoAnswer(f"{self.name} took no bytes in time; look at the adapter") from None
+            port.setPacketTimeout(len(numbers) * (length + self._sdk.overhead) + self._sdk.overhead)
+            return 0
+
     def _more(self) -> int:
         try:
             return int(self._port.getBytesAvailable())
@@ -265,7 +226,7 @@ class Bus:
             spoilt = 0
             self._silent = True
             try:
-                if (result := send(port)) != 0:
+                if (result := self._sent(port, send, numbers, length)) != 0:
                     raise ArmError(
                         f"the SDK sent nothing to {self.name} (result {result}); this is a defect of the driver"
                     )
@@ -283,10 +244,6 @@ class Bus:
                         spoilt += 1
                     elif number in numbers and number not in found and len(data) == length:
                         found[number] = Answer(error, data)
-            except serial.SerialTimeoutException:  # also after a stall of ours, when all was written
-                if not numbers:
-                    self.failed += 1
-                    raise NoAnswer(f"{self.name} took no bytes in time; look at the adapter") from None
             except (OSError, termios.error) as error:
                 raise self._lost(error) from None
             finally:

@@ -11,9 +11,9 @@ import scservo_sdk as maker
 
 from hardware.arm import Clock
 from hardware.arms.calibration import Calibration
+from hardware.arms.line import Answer, Line, Sdk
 from hardware.arms.registers import Checked, Measured, Registers
 from hardware.arms.servo_arm import ServoArm
-from hardware.arms.servo_bus import Answer, Line, Sdk
 from hardware.clock import RealClock
 
 _ERRORS = {1: "voltage", 2: "sensor", 4: "overheat", 8: "overcurrent", 32: "overload"}

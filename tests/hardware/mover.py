@@ -30,11 +30,11 @@ def main(path: Path) -> None:
     said = 0
     while True:
         told = caller.hear()
-        if not isinstance(told, Snapshot) or told.seq % 3:
+        if not isinstance(told, Snapshot):
             continue
         if told.mode != "RUNNING":
-            if said:
-                sys.exit(told.cause)
+            sys.exit(told.cause)
+        if told.seq % 3:
             continue
         begun = (told.time_ns, told.command) if begun is None else begun
         times = (told.time_ns - begun[0]) * 1e-9 + 0.02 * np.arange(25)
