@@ -17,6 +17,7 @@ import tyro
 
 from rapport.align.verb import Align
 from rapport.data import Data
+from rapport.robot.verb import Robot
 from rapport.shadow import OURS, check_imports
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -359,6 +360,7 @@ Verb = (
     | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Robot, tyro.conf.subcommand("robot")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
 )

@@ -7,12 +7,13 @@ from hardware.emulators.physics import Hinge
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
-# About the lengths of an SO-101 (its description by TheRobotStudio), metres, in a pose that reaches forward.
+# About the lengths of an SO-101 (its description by TheRobotStudio), metres, in a pose that reaches forward. What falls
+# without power comes to rest at stops within its calibrated range, as where a range was found by moving it to its stops.
 HINGES = (
     Hinge(NAMES[0], (0.0, 0.0, 0.055), (0, 0, 1), -2.2, 2.2),
-    Hinge(NAMES[1], (0.03, 0.0, 0.055), (0, 1, 0), -2.2, 2.2, 0.12),
-    Hinge(NAMES[2], (0.03, 0.0, 0.11), (0, 1, 0), -2.2, 2.2, 0.12),
-    Hinge(NAMES[3], (0.135, 0.0, 0.0), (0, 1, 0), -2.2, 2.2),
+    Hinge(NAMES[1], (0.03, 0.0, 0.055), (0, 1, 0), -2.05, 2.05, 0.12),
+    Hinge(NAMES[2], (0.03, 0.0, 0.11), (0, 1, 0), -2.05, 2.05, 0.12),
+    Hinge(NAMES[3], (0.135, 0.0, 0.0), (0, 1, 0), -2.05, 2.05),
     Hinge(NAMES[4], (0.06, 0.0, 0.0), (1, 0, 0), -2.2, 2.2),
     Hinge(NAMES[5], (0.04, 0.0, 0.0), (0, 0, 1), -2.2, 2.2, 0.03),
 )

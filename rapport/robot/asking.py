@@ -1,0 +1,124 @@
+"""What `rapport robot` asks a running daemon, or finds in the journals that it left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from hardware.config import read
+from hardware.doors import Caller
+from hardware.journal import JournalError, journals, recover
+from hardware.link import Estop, Hello, Snapshot, socket_path
+from hardware.link import Stop as Stopping
+
+if TYPE_CHECKING:
+    from rapport.robot.verb import Episodes, Queries
+
+
+class AskError(RuntimeError):
+    """Why the robot does not answer, and the mend."""
+
+
+def _caller(robot: Path) -> tuple[Caller, Hello]:
+    """Raises AskError where there is no daemon."""
+    path = socket_path(read(robot).journal)
+    try:
+        caller = Caller(path)
+        hello = caller.hear()
+    except OSError as error:
+        raise AskError(f"no daemon is at {path} ({error.strerror or error}); `rapport robot run` starts one") from error
+    assert isinstance(hello, Hello)
+    return caller, hello
+
+
+def status(robot: Path) -> int:
+    """Prints it; 1 where something is latched or nobody guards."""
+    caller, hello = _caller(robot)
+    try:
+        while not isinstance(snapshot := caller.hear(), Snapshot):
+            pass
+    finally:
+        caller.close()
+    with np.printoptions(precision=3, suppress=True):
+        lines = {
+            "state": f"{snapshot.mode}{f' ({snapshot.cause})' if snapshot.cause else ''}",
+            "guard": "lives" if snapshot.guarded else "is not there",
+            "lease": snapshot.holder or "nobody",
+            "power": ", ".join(n for n, on in zip(hello.names, snapshot.powered, strict=True) if on) or "none",
+            "position": " ".join(f"{n} {p:.3f}" for n, p in zip(hello.names, snapshot.position, strict=True)),
+            "loop": f"{hello.rate:g} Hz{', FIFO' if hello.fifo else ''}, {snapshot.overruns} overruns",
+            "missed": f"{snapshot.misses} of {snapshot.seq} readings",
+            "episode": snapshot.episode or "none is written",
+        }
+    lines |= {f"warning {i}": said for i, said in enumerate(hello.warnings, 1)}
+    print(*(f"{name:9} {said}" for name, said in lines.items()), sep="\n")
+    return 1 if snapshot.mode in ("FAULT", "ESTOP") or not snapshot.guarded else 0
+
+
+def stop(robot: Path, estop: bool, category: int | None) -> int:
+    """Returns once the daemon has begun to."""
+    if category not in (None, 0, 1, 2):
+        raise ValueError(f"--category is {category}; give 0, 1 or 2.")
+    caller, hello = _caller(robot)
+    try:
+        kind = cast(Literal[0, 1, 2], hello.stop if category is None else category)
+        who = "the command line"
+        refused = caller.ask(Estop(who) if estop else Stopping(kind, who)).refused
+    finally:
+        caller.close()
+    print(refused or ("e-stop: the power is off, and it is latched" if estop else f"stopped, category {kind}"))
+    return 1 if refused else 0
+
+
+def folder_of(robot: Path) -> Path:
+    """Of journals: a folder as it is, or the one that a robot's file names."""
+    return robot if robot.is_dir() else read(robot).journal
+
+
+def episodes(options: Episodes) -> int:
+    found = journals(folder_of(options.robot))
+    if options.lerobot is not None:
+        from hardware.to_lerobot import export
+
+        done = export(found, options.lerobot, fps=options.fps)
+        print(f"{options.lerobot}: {done.episodes} episodes, {done.rows} rows")
+        return 0
+    for path in found:
+        try:
+            one = recover(path, truncate=options.recover)
+        except JournalError as error:
+            print(error)
+            continue
+        whole = "is written" if one.growing else "whole" if one.whole else f"torn ({one.lost} bytes lost)"
+        ticks = one.ticks
+        seconds = (ticks[-1].mono_ns - ticks[0].mono_ns) * 1e-9 if ticks else 0.0
+        print(f"{one.name}  {seconds:7.1f} s  {whole:10}  {one.header.task}")
+    print(f"{len(found)} episodes in {folder_of(options.robot)}")
+    return 0
+
+
+def queries(options: Queries) -> int:
+    from human_ui.site import TERMS, open_site
+    from rapport.ask import template
+    from rapport.robot.circle import bring_back
+    from rapport.robot.films import from_camera, of_cup_arm
+
+    folder = folder_of(options.robot)
+    if not (options.study / TERMS).exists():
+        options.study.mkdir(parents=True, exist_ok=True)
+        (options.study / TERMS).write_text(template(options.study.resolve().name))
+    site = open_site(options.study)
+    try:
+        film = of_cup_arm if options.film == "cup" else from_camera(folder, options.camera)
+        done = bring_back(site, journals(folder), film, options.questions, seed=options.seed, own=options.own)
+    finally:
+        site.store.close()
+    for name, why in done.left.items():
+        print(f"{name} is left out: {why}")
+    print(
+        f"{options.study}: {done.episodes} episodes, {done.asked} questions ({done.made} of them new); people took over "
+        f"{done.takeovers} times and stopped the arm {done.stops} times. `rapport ask {options.study}` asks them."
+    )
+    return 0
