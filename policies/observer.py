@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from embodied.contract import Contract, ContractError, Source
-from policies.cartesian import Array, Cartesian
+from policies.cartesian import Cartesian
+from policies.chain import Array
 
 Kind = Literal["joints", "velocities", "point", "pointing", "moving", "to", "scene", "action", "clock"]
 ORIGINS: Mapping[str, str] = {"to": "scene", "scene": "scene", "action": "action", "clock": "clock"}
@@ -132,8 +133,8 @@ def plain(agreed: Contract) -> tuple[Part, ...]:
 def asked(parts: Sequence[Part], agreed: Contract) -> Contract:
     """The contract in the terms of a robot: what it has to measure, and what somebody has to tell it."""
     n = len(agreed.joints)
-    sources = (Source("joint angles", n, "rad", "joint"), Source("joint velocities", n, "rad/s", "joint"))
-    sources += (*_scene(parts, agreed).values(), Source("time since the start", 1, "s", "clock"))
+    measured = Source("joint angles", n, "rad", "joint"), Source("joint velocities", n, "rad/s", "joint")
+    sources = (*measured, *_scene(parts, agreed).values(), Source("time since the start", 1, "s", "clock"))
     size = sum(source.size for source in sources)
     return replace(agreed, observation=sources, mean=(0.0,) * size, std=(1.0,) * size)
 

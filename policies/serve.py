@@ -99,7 +99,7 @@ def agent(file: Path, algorithm: str, folder: Path, steps: int = STEPS) -> Serve
     if agreed.action != "joint_position":
         raise ContractError(f"the contract's action is {agreed.action}; a robot is sent joint_position")
     parts = observer.plain(agreed)
-    kind = getattr(stable_baselines3, algorithm, None)
+    kind: Any = getattr(stable_baselines3, algorithm, None)
     if not hasattr(kind, "load"):
         raise ValueError(f"stable-baselines3 has no {algorithm!r}; name one of its algorithms, such as PPO or SAC")
     try:

@@ -7,8 +7,8 @@ from hardware.emulators.physics import Hinge
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
-# About the lengths of an SO-101 (its description by TheRobotStudio), metres, in a pose that reaches forward. What falls
-# without power comes to rest at stops within its calibrated range, as where a range was found by moving it to its stops.
+# About the lengths of an SO-101 (its description by TheRobotStudio), metres, in a pose that reaches forward. What
+# falls without power comes to rest within its calibrated range: ranges are found by moving an arm to its stops.
 HINGES = (
     Hinge(NAMES[0], (0.0, 0.0, 0.055), (0, 0, 1), -2.2, 2.2),
     Hinge(NAMES[1], (0.03, 0.0, 0.055), (0, 1, 0), -2.05, 2.05, 0.12),

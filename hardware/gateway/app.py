@@ -52,7 +52,7 @@ class LeaseOf(BaseModel):
 
 
 class Length(BaseModel):
-    seconds: float = Field(30.0, gt=0, le=60)
+    seconds: float = Field(default=30.0, gt=0, le=60)
 
 
 class HowToStop(BaseModel):
@@ -60,21 +60,21 @@ class HowToStop(BaseModel):
     the arm's own. done: the task is over, as it should be."""
 
     category: Literal[0, 1, 2] | None = None
-    why: str = Field("", max_length=500)
+    why: str = Field(default="", max_length=500)
     done: bool = False
 
 
 class Task(BaseModel):
     """task: one sentence."""
 
-    task: str = Field("", max_length=1000)
+    task: str = Field(default="", max_length=1000)
 
 
 class Begin(Task):
     """contract: the text of the policy's contract.json, of whoever sends the chunks himself. Without it the policy
     server leads that the robot was started with."""
 
-    contract: str = Field("", max_length=1 << 16)
+    contract: str = Field(default="", max_length=1 << 16)
 
 
 class Things(BaseModel):

@@ -21,9 +21,9 @@ def open_all(configs: Sequence[CameraConfig]) -> dict[str, Camera]:
         for config in configs:
             device = config.device.startswith("/dev/")
             size = {"video_size": f"{config.width}x{config.height}", "framerate": f"{config.fps:g}"}
-            camera = StreamCamera(config.device, format="v4l2" if device else None, options=size if device else {})
-            camera.open()
-            found[config.name] = camera
+            opening = StreamCamera(config.device, format="v4l2" if device else None, options=size if device else {})
+            opening.open()
+            found[config.name] = opening
     except CameraError:
         for camera in found.values():
             camera.close()

@@ -118,7 +118,7 @@ def queries(options: Queries) -> int:
     for name, why in done.left.items():
         print(f"{name} is left out: {why}")
     print(
-        f"{options.study}: {done.episodes} episodes, {done.asked} questions ({done.made} of them new); people took over "
-        f"{done.takeovers} times and stopped the arm {done.stops} times. `rapport ask {options.study}` asks them."
+        f"{options.study}: {done.episodes} episodes, {done.asked} questions ({done.made} of them new); people took "
+        f"over {done.takeovers} times and stopped the arm {done.stops} times. `rapport ask {options.study}` asks them."
     )
     return 0

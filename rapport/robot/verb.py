@@ -94,7 +94,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Move an arm of servos by hand, and keep what its joints count, in the file its robot.toml names and the servos."""
+    """Move an arm of servos by hand, and keep what its joints count, in the file that its robot.toml names."""
 
     robot: File
     """The robot's file: family, port, joints with ids, and the name of the calibration."""
@@ -155,7 +155,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Emulate:
-    """Stand in for an arm until it is ended, with a robot.toml that fits it, so that all of this can be tried without."""
+    """Stand in for an arm until it is ended, with a robot.toml that fits it: all of this can be tried without one."""
 
     family: Annotated[
         tyro.conf.Positional[Literal["so101", "dynamixel", "ur5e", "cup"]], tyro.conf.arg(metavar="FAMILY")

@@ -97,8 +97,8 @@ def test_what_is_always_in_sight(page):
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     for wanted in ("#notice", "#mode", "#stop", "#estop"):
         box = page.locator(wanted).bounding_box()
-        assert 0 <= box["y"] and box["y"] + box["height"] <= 600, wanted
-        assert 0 <= box["x"] and box["x"] + box["width"] <= 400, wanted
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 600, wanted
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 400, wanted
     assert "hardware e-stop" in page.locator("#notice").inner_text()
     assert "a raised arm drops" in page.locator("#drops").inner_text()
 

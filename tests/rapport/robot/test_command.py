@@ -1,0 +1,204 @@
+"""`rapport robot`, as somebody without an arm would try it: emulated, run, moved, stopped, and brought back."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from hardware.config import read
+from policies.export import export
+from policies.mlp import Layers
+from rapport.cli import main
+from rapport.cup.handover import PARTS, agreed, cartesian
+from rapport.robot.emulating import emulate
+from rapport.robot.unit import unit
+
+HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+
+
+def rapport(*words, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "rapport", "robot", *map(str, words)], env=HERE, capture_output=True, text=True, **more
+    )
+
+
+@contextmanager
+def started(*words, **environment):
+    """The first line of a verb that goes on until it is ended, and its process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rapport", "robot", *map(str, words)],
+        env={**HERE, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process.stdout.readline().strip(), process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        process.stdout.close()
+
+
+def free_port():
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+@contextmanager
+def http(address, file):
+    base, _, token = address.partition("/#token=")
+    with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=20) as client:
+        client.headers["X-Lease"] = client.post("/v1/lease", json={"seconds": 60}).json()["lease"]
+        yield client
+
+
+def until(client, mode):
+    for _ in range(500):
+        if (state := client.get("/v1/state").json())["mode"] == mode and not state["episode"]:
+            return state
+        time.sleep(0.04)
+    raise AssertionError(state)
+
+
+@pytest.mark.parametrize("family", ["so101", "dynamixel", "ur5e", "cup"])
+def test_the_file_of_an_emulated_arm_makes_sense(tmp_path, family, monkeypatch):
+    for name in ("hardware.emulators.__main__.main", "hardware.emulators.ur.main"):
+        monkeypatch.setattr(name, lambda words: None)
+    assert emulate(family, tmp_path, 8601) == 0
+    config = read(tmp_path / "robot.toml")
+    assert config.port == 8601 and len(config.home) == len(config.limits.names)
+    (tmp_path / "robot.toml").write_text((tmp_path / "robot.toml").read_text() + "# mine\n")
+    emulate(family, tmp_path, 8601)
+    assert (tmp_path / "robot.toml").read_text().endswith("# mine\n")
+
+
+def test_the_main_jobs_policy_fits_the_emulated_arm(tmp_path):
+    from hardware.contracts import objections
+    from policies.observer import asked
+
+    emulate("cup", tmp_path, 8601)
+    assert objections(read(tmp_path / "robot.toml"), asked(PARTS, agreed("anything"))) == []
+
+
+def test_the_unit_is_what_systemd_takes(tmp_path):
+    emulate("cup", tmp_path / "a robot 100%", 8600)
+    said = unit(tmp_path / "a robot 100%" / "robot.toml", "robot")
+    for line in ("Type=notify", "WatchdogSec=1", "Restart=on-failure", "NoNewPrivileges=yes", "ProtectSystem=strict"):
+        assert line in said.splitlines()
+    assert "a robot 100%%" in said and "TimeoutStopSec=" in said and "LimitRTPRIO=50" in said
+    if (tool := shutil.which("systemd-analyze")) is not None:
+        service = tmp_path / "rapport-robot.service"
+        service.write_text(said)
+        found = subprocess.run([tool, "verify", str(service)], capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    with pytest.raises(ValueError, match="name of a user"):
+        unit(tmp_path / "a robot 100%" / "robot.toml", "root; rm")
+
+
+def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
+    assert main(["robot", "status", str(tmp_path / "none.toml")]) == 2
+    assert "name the robot's file" in capsys.readouterr().err
+    emulate("cup", tmp_path, 8600)
+    assert main(["robot", "status", str(tmp_path / "robot.toml")]) == 2
+    assert "`rapport robot run` starts one" in capsys.readouterr().err
+    assert main(["robot", "stop", str(tmp_path / "robot.toml"), "--category", "3"]) == 2
+    assert main(["robot", "serve", str(tmp_path)]) == 2
+    assert "contract.json" in capsys.readouterr().err
+    assert main(["robot", "episodes", str(tmp_path / "robot.toml")]) == 0
+    assert main(["robot", "calibrate", str(tmp_path / "robot.toml"), "--serial", "x"]) == 2
+    assert "are calibrated" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_emulated_servo_arm_is_run_moved_and_stopped(tmp_path):
+    file = tmp_path / "robot.toml"
+    with started("emulate", "so101", tmp_path, "--port", free_port()):
+        checked = rapport("check", file)
+        assert checked.returncode == 0, checked.stdout
+        with started("run", file) as (address, _), http(address, file) as client:
+            assert "lives" in rapport("status", file).stdout
+            assert client.post("/v1/arm").json() == {"done": True}
+            assert client.post("/v1/home").json() == {"done": True}
+            state = until(client, "HOLD")
+            assert np.abs(state["position"]).max() < 0.1, state
+            assert rapport("stop", file, "--estop").stdout.startswith("e-stop")
+            until(client, "ESTOP")
+            assert rapport("status", file).returncode == 1
+        assert rapport("status", file).returncode == 2
+        assert "latched" in rapport("check", file).stdout
+    listed = rapport("episodes", file).stdout
+    assert "whole" in listed and "home" in listed
+
+
+@pytest.mark.slow
+def test_a_killed_guard_and_gateway_are_started_again_and_a_daemon_is_not(tmp_path):
+    emulate("cup", tmp_path, free_port())
+    file = tmp_path / "robot.toml"
+    with started("run", file) as (address, process):
+        for name in ("guard", "gateway"):
+            (child,) = children(process.pid, name)
+            os.kill(child, signal.SIGKILL)
+            for _ in range(200):
+                if (again := children(process.pid, name)) and again != [child]:
+                    break
+                time.sleep(0.05)
+            assert again != [child], name
+        for _ in range(200):
+            with suppress(httpx.TransportError):
+                httpx.get(f"{address.partition('/#')[0]}/healthz")
+                break
+            time.sleep(0.05)
+        with http(address, file):
+            assert "lives" in rapport("status", file).stdout
+        (daemon,) = children(process.pid, "armd")
+        os.kill(daemon, signal.SIGKILL)
+        assert process.wait(15) == 1
+    assert "FAULT" in rapport("check", file).stdout
+
+
+def children(pid, name):
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if f"hardware.{name} " in line]
+
+
+@pytest.mark.slow
+def test_the_circle_an_exported_policy_leads_and_its_day_comes_back_as_questions(tmp_path):
+    weights = (np.zeros((4, 26), "f4"), np.zeros((5, 4), "f4"))
+    layers = Layers(weights, (np.zeros(4, "f4"), np.array([0, 0.3, 0, 0, 0], "f4")))
+    export(tmp_path / "policy", layers, cartesian(), agreed("to turn"), PARTS)
+    robot, study, token = tmp_path / "robot", tmp_path / "study", tmp_path / "token"
+    emulate("cup", robot, free_port())
+    file = robot / "robot.toml"
+    scene = {"goal": [0.5, 0.42, 0.22], "laptop": [0.54, 0.0], "start": [0.5, -0.42, 0.27]}
+    with (
+        started("serve", tmp_path / "policy", "--port", free_port(), "--token", token) as (url, _),
+        started("run", file, "--policy", url, "--policy-token", token) as (address, _),
+        http(address, file) as client,
+    ):
+        client.post("/v1/scene", json={"values": scene})
+        client.post("/v1/arm")
+        for _ in range(2):
+            client.post("/v1/home")
+            until(client, "HOLD")
+            begun = client.post("/v1/start", json={"task": "carry the cup"})
+            assert begun.json() == {"done": True}
+            time.sleep(2.5)
+            client.post("/v1/stop", json={"done": True})
+            until(client, "HOLD")
+    told = rapport("queries", file, study, "--film", "cup")
+    assert told.returncode == 0, told.stderr
+    assert "questions (" in told.stdout and " 0 questions" not in told.stdout, told.stdout
+    told = rapport("episodes", file, "--lerobot", tmp_path / "set")
+    assert told.returncode == 0 and json.loads((tmp_path / "set" / "meta" / "info.json").read_text())["fps"] == 30
