@@ -114,12 +114,24 @@ def test_headers_that_keep_other_pages_out(robot):
     assert headers["cache-control"] == "no-store" and headers["x-content-type-options"] == "nosniff"
 
 
-def test_too_often_is_refused_but_never_a_stop(robot):
-    with robot.http("operate") as http:
-        answers = [http.get("/v1/state").status_code for _ in range(150)]
-        assert 429 in answers or len(answers) > 50 * 3  # a slow machine does not get that far
-        assert http.post("/v1/stop").status_code == 200
-    time.sleep(1.1)
+def test_a_second_has_room_for_so_many(monkeypatch):
+    now = [5.0]
+    monkeypatch.setattr(gate.time, "monotonic", lambda: now[0])
+    rates = gate.Rates(3)
+    assert [rates.too_many(who) for who in "aaabaa"] == [False, False, False, False, True, True]
+    now[0] = 6.0
+    assert not rates.too_many("a")
+
+
+def test_too_often_is_refused_but_never_a_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(gate.Rates, "too_many", lambda self, who: True)
+    with robots.running(robots.two_joints(tmp_path), daemon=False, inside=True) as alone:
+        with alone.http(None) as http:
+            assert http.get("/v1/state").status_code == 429
+        with alone.http("observe") as http:
+            assert http.get("/v1/state").status_code == 429 and "Retry-After" in http.get("/v1/state").headers
+            for path in ("/v1/stop", "/v1/estop"):
+                assert http.post(path).status_code == 503  # it came through to a daemon that is not there
 
 
 def test_a_body_that_does_not_end_is_not_waited_for(monkeypatch):

@@ -11,6 +11,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from hardware.link import Ask, Chunk, Estop, Hello, Leader, Reply, Scene, Snapshot, Stop, pack, unpack
 from tests.hardware.gateway import robot as robots
 
+pytestmark = pytest.mark.slow  # three processes, in real time
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -196,7 +198,6 @@ def test_eight_look_on_and_the_ninth_is_told(robot):
         assert told.value.response.status_code == 429
 
 
-@pytest.mark.slow
 def test_a_slow_reader_loses_the_oldest(robot):
     """Nothing is read for a while; what then comes in one go is little, and after it the present."""
     with socket.socket() as raw:
