@@ -239,6 +239,13 @@ def test_15_a_policy_that_never_says_anything(rig):
     assert rig.snapshots[-1].mode == "HOLD"
 
 
+def test_16_who_spoke_while_a_tick_took_long_was_not_silent(rig):
+    """A journal that is begun on a slow disk holds the loop up, and the beats of that time are heard after it."""
+    running(rig)
+    rig.clock.sleep_until(rig.clock.now_ns() + 20 * PERIOD)
+    assert rig.moves(ticks=1).mode == "RUNNING"
+
+
 @pytest.mark.parametrize("how", ["silent", "gone", "given back", "run out"])
 def test_16_whoever_commands_is_no_longer_there(rig, how):
     running(rig)
