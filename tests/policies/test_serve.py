@@ -162,6 +162,7 @@ print(client.infer(obs)["actions"].shape, np.__version__[0])
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 def test_openpis_own_client_is_answered(policy, tmp_path):
     """In an environment of its own: it needs numpy 1, and a package that it does not name."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "openpi"], check=True)
