@@ -72,7 +72,9 @@ def test_unrolled_gradients_are_right_for_a_few_sweeps_too() -> None:
     assert torch.autograd.gradcheck(lambda c: transport.distance(c, 0.05, sweeps=3, tolerance=0.0), (cost,))
 
 
-@given(st.integers(0, 10_000), st.floats(0.02, 5.0), st.integers(1, 6), st.integers(1, 6))
+# With a smaller eps some costs need more sweeps than anybody has: the worst rate is tanh(2 / 4 eps) squared, of costs
+# that lie within 2 of each other.
+@given(st.integers(0, 10_000), st.floats(0.2, 5.0), st.integers(1, 6), st.integers(1, 6))
 def test_marginals_hold_and_order_is_nothing(seed: int, eps: float, t: int, s: int) -> None:
     cost = transport.pair_cost(drawn(seed, 2, t, 3), drawn(seed + 1, 2, s, 3))
     found = transport.plan(cost, eps, sweeps=20_000)
