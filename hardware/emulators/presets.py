@@ -1,7 +1,10 @@
-"""The arms that are emulated: an SO-101, and one of six Dynamixel X servos."""
+"""The arms that are emulated: an SO-101, one of six Dynamixel X servos, and the main job's with seven of them."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+from envs import arm_model
 from hardware.arms.calibration import Calibration, Servo
 from hardware.emulators.physics import Hinge
 
@@ -19,12 +22,32 @@ HINGES = (
 )
 _SIGNS = (1, -1, 1, 1, -1, 1)
 _MODELS = {"so101": 777, "dynamixel": 1020}
+Shape = Literal["six", "cup"]
 
 
-def calibration(family: str) -> Calibration:
+def hinges(shape: Shape) -> tuple[Hinge, ...]:
+    """Of the main job's arm the links' masses are those of its model; its servos are stronger than any on the market,
+    and turn once round: half as far as the model's joints."""
+    if shape == "six":
+        return HINGES
+    masses = (4.0, 2.9, 2.2, 1.7, 1.2, 0.6, 0.4)  # kg: the model's capsules, and the cup in the last
+    axis = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+    return tuple(
+        Hinge(name, (0.0, 0.0, offset), axis[turn], -3.1, 3.1, mass, stiffness=6000.0, torque=300.0)
+        for name, offset, turn, mass in zip(
+            arm_model.JOINT_NAMES, arm_model.OFFSETS, arm_model.AXES, masses, strict=True
+        )
+    )
+
+
+def calibration(family: str, shape: Shape = "six") -> Calibration:
     """Of the emulated arm of that family: what its servos come calibrated with."""
     if family not in _MODELS:
         raise ValueError(f"there is no emulated servo arm {family!r}; there are {', '.join(_MODELS)}")
+    if shape == "cup":
+        names = [hinge.name for hinge in hinges(shape)]
+        servos = [Servo(name, number, _MODELS[family], low=64, high=4032) for number, name in enumerate(names, 1)]
+        return Calibration(f"emulated-{family}-{shape}", tuple(servos))
     return Calibration(
         f"emulated-{family}",
         tuple(

@@ -21,10 +21,10 @@ family = "{family}"
 _JOINT = """
 [[joint]]
 name = "{name}"
-{id}lower = {lower:.4f}
-upper = {upper:.4f}
+{id}lower = {lower}
+upper = {upper}
 velocity = {velocity}
-acceleration = 10.0
+acceleration = {acceleration}
 tracking = 0.3
 start = 0.1
 home = {home:.4f}
@@ -48,6 +48,11 @@ def emulate(family: str, folder: Path, port: int) -> int:
             from hardware.emulators.ur import main as controller
 
             controller(["--address", ADDRESS, "--control", str(folder / "control")])
+        case "cup-servos":
+            from hardware.emulators.__main__ import main as servos
+
+            beside = ["--link", str(folder / "port"), "--calibration", str(folder / "calibration.json")]
+            servos(["dynamixel", "--shape", "cup", *beside])
         case _:
             from hardware.emulators.__main__ import main as servos
 
@@ -59,6 +64,8 @@ def _file(family: str, folder: Path, port: int) -> str:
     match family:
         case "cup":
             parts = _cup()
+        case "cup-servos":
+            parts = _cup(folder)
         case "ur5e":
             from hardware.arms.ur import NAMES
 
@@ -77,24 +84,37 @@ def _file(family: str, folder: Path, port: int) -> str:
     return "".join([*parts, f'\n[gateway]\nhost = "127.0.0.1"\nport = {port}\n'])
 
 
-def _cup() -> list[str]:
-    """The main job's arm, at home where an episode of its usual scene begins."""
+def _cup(servos: Path | None = None) -> list[str]:
+    """The main job's arm, at home where an episode of its usual scene begins. servos: where their port is."""
     from envs import arm_model
     from envs.arm import CupArms, Layouts
+    from hardware.emulators.presets import calibration
 
     scene = {"start": [0.5, -0.42, 0.27], "goal": [0.5, 0.42, 0.22], "laptop": [0.54, 0.0]}
     envs = CupArms(1, seed=0)
     envs.reset(options={"layouts": Layouts(**{name: np.array([at]) for name, at in scene.items()})})
-    home, limit = np.round(envs.qpos[0], 4).tolist(), arm_model.JOINT_LIMIT
+    home = np.round(envs.qpos[0], 4).tolist()
     envs.close()
+    limits = [(-arm_model.JOINT_LIMIT, arm_model.JOINT_LIMIT)] * len(home)
+    if servos:
+        limits = [servo.limits for servo in calibration("dynamixel", "cup").servos]
     # Not rounded: the policy's contract says the same to the last bit.
     joints = [
-        _JOINT.format(name=name, id="", lower=-limit, upper=limit, velocity=2.5, home=at)
-        .replace(f"lower = {-limit:.4f}", f"lower = {-limit!r}")
-        .replace(f"upper = {limit:.4f}", f"upper = {limit!r}")
-        for name, at in zip(arm_model.JOINT_NAMES, home, strict=True)
+        _JOINT.format(
+            name=name,
+            id=f"id = {number}\n" if servos else "",
+            lower=repr(lower),
+            upper=repr(upper),
+            velocity=3.5,
+            acceleration=40.0,
+            home=at,
+        )
+        for number, (name, at, (lower, upper)) in enumerate(zip(arm_model.JOINT_NAMES, home, limits, strict=True), 1)
     ]
     things = [f'\n[scene.{name}]\nsize = {len(at)}\nunit = "m"\n' for name, at in scene.items()]
+    if servos:
+        where = f'port = "{(servos / "port").resolve()}"\ncalibration = "calibration.json"\n'
+        return [_HEAD.format(family="dynamixel"), where, *joints, *things]
     return [_HEAD.format(family="twin"), f"start = {home}\n", *joints, *things]
 
 
@@ -111,9 +131,10 @@ def _joints(
         _JOINT.format(
             name=name,
             id=f"id = {ids[i]}\n" if ids else "",
-            lower=lower[i],
-            upper=upper[i],
+            lower=f"{lower[i]:.4f}",
+            upper=f"{upper[i]:.4f}",
             velocity=velocity,
+            acceleration=10.0,
             home=home[i],
         )
         for i, name in enumerate(names)

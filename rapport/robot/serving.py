@@ -7,9 +7,12 @@ import secrets
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embodied.contract import Contract
+from hardware.config import Config, read
 from rapport.console import say
 
 if TYPE_CHECKING:
@@ -35,6 +38,20 @@ def token_of(path: Path) -> str:
     return token
 
 
+def narrowed(contract: Contract, robot: Config) -> Contract:
+    """The same policy's, where its joint targets are kept within what the robot's joints may do. Raises ContractError
+    where nothing is left of a joint's range."""
+    limits = robot.limits
+    ranges = dict(zip(limits.names, zip(limits.lower.tolist(), limits.upper.tolist(), strict=True), strict=True))
+    joints = [
+        replace(joint, lower=max(joint.lower, ranges[joint.name][0]), upper=min(joint.upper, ranges[joint.name][1]))
+        if joint.name in ranges
+        else joint
+        for joint in contract.joints
+    ]
+    return replace(contract, joints=tuple(joints))
+
+
 def serve(options: Serve) -> int:
     """Until it is ended."""
     from policies import serve as serving
@@ -43,7 +60,10 @@ def serve(options: Serve) -> int:
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}: give 1 or more.")
     if options.agent is None:
-        served = serving.exported(load_policy(options.policy), options.steps)
+        policy = load_policy(options.policy)
+        if options.within is not None:
+            policy = replace(policy, contract=narrowed(policy.contract, read(options.within)))
+        served = serving.exported(policy, options.steps)
     else:
         served = serving.agent(options.agent, options.algorithm, options.policy, options.steps)
     path = options.token or token_file()

@@ -158,10 +158,11 @@ class Emulate:
     """Stand in for an arm until it is ended, with a robot.toml that fits it: all of this can be tried without one."""
 
     family: Annotated[
-        tyro.conf.Positional[Literal["so101", "dynamixel", "ur5e", "cup"]], tyro.conf.arg(metavar="FAMILY")
+        tyro.conf.Positional[Literal["so101", "dynamixel", "ur5e", "cup", "cup-servos"]],
+        tyro.conf.arg(metavar="FAMILY"),
     ]
     """so101 and dynamixel: servos on a bus, byte for byte. ur5e: a controller. cup: the main job's arm, in MuJoCo,
-    which needs no process of its own."""
+    which needs no process of its own. cup-servos: that arm as a bus of Dynamixel servos."""
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Where robot.toml goes, if it is not there yet."""
     port: int = 8600
@@ -185,6 +186,8 @@ class Serve:
     """Of --agent."""
     steps: int = 8
     """How many steps of the policy's rate an answer has."""
+    within: Given = None
+    """A robot's file: the policy's joint targets are kept within that robot's joint limits, where they are narrower."""
     port: int = 8700
     """Where it is served, on this machine alone."""
     token: Given = None
