@@ -27,7 +27,7 @@ from rapport.reproduce import Comparison, Mechanism, Progress
 
 DOMAINS = ("pixels", "arm")
 CACHE = Path("runs") / "cache"
-SIZE = Size(pool=300, test=60, trunk_steps=800)
+SIZE = Size(pool=300, test=60)
 WORLD = {"pixels": "covering", "arm": "wipe"}
 MANY, FEW = 50, 25  # rankings, for the mechanism and for the comparisons
 DRAWS = 5  # of the questions about the same videos, whose mean is the figure
