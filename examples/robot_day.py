@@ -56,19 +56,27 @@ def places(n: int, seed: int) -> Layouts:
     return replace(drawn, start=np.tile(START, (n, 1)))
 
 
+def ask(client: httpx.Client, what: str, **given: Any) -> dict[str, Any]:
+    said = client.request("PATCH" if what == "renew" else "POST", f"/v1/{what.replace('renew', 'lease')}", json=given)
+    if said.is_error:
+        raise SystemExit(f"{what}: {said.text}")
+    found: dict[str, Any] = said.json()
+    return found
+
+
 def lead(client: httpx.Client, layouts: Layouts) -> None:
-    client.headers["X-Lease"] = client.post("/v1/lease", json={"seconds": 60}).json()["lease"]
+    client.headers["X-Lease"] = ask(client, "lease", seconds=60)["lease"]
     for k in range(len(layouts)):
         scene = {name: getattr(layouts, name)[k].tolist() for name in ("start", "goal", "laptop")}
-        client.patch("/v1/lease", json={"seconds": 60})
-        client.post("/v1/scene", json={"values": scene})
+        ask(client, "renew", seconds=60)
+        ask(client, "scene", values=scene)
         if k == 0:
-            client.post("/v1/arm").raise_for_status()
-        client.post("/v1/home").raise_for_status()
+            ask(client, "arm")
+        ask(client, "home")
         at_rest(client)
-        client.post("/v1/start", json={"task": f"place {k}"}).raise_for_status()
+        ask(client, "start", task=f"place {k}")
         time.sleep(STEPS / 20 + 0.5)
-        client.post("/v1/stop", json={"done": True}).raise_for_status()
+        ask(client, "stop", done=True)
         state = at_rest(client)
         print(f"place {k + 1} of {len(layouts)}: {state['mode']}", flush=True)
 

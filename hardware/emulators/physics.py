@@ -18,7 +18,7 @@ STEP = 0.002
 @dataclass(frozen=True)
 class Hinge:
     """offset [3] m from the joint before, axis [3], both in the zero pose; limits rad; kg of what it carries; the
-    servo's stiffness N m/rad and greatest torque N m and speed rad/s."""
+    servo's stiffness N m/rad and greatest torque N m and speed rad/s; whether a counterweight bears what it carries."""
 
     name: str
     offset: tuple[float, float, float]
@@ -29,6 +29,7 @@ class Hinge:
     stiffness: float = 120.0
     torque: float = 2.9
     speed: float = 5.5
+    balanced: bool = False
 
 
 def _number(values: Sequence[float]) -> str:
@@ -41,7 +42,7 @@ def mjcf(hinges: Sequence[Hinge], tip: tuple[float, float, float] = (0.06, 0.0, 
     for hinge, to in zip(hinges, [*(each.offset for each in hinges[1:]), tip], strict=True):
         to = to if np.linalg.norm(to) > 1e-3 else (0.01, 0.0, 0.0)
         bodies += (
-            f'<body pos="{_number(hinge.offset)}"><joint name={quoteattr(hinge.name)} axis="{_number(hinge.axis)}" '
+            f'<body pos="{_number(hinge.offset)}" gravcomp="{int(hinge.balanced)}"><joint name={quoteattr(hinge.name)} axis="{_number(hinge.axis)}" '
             f'range="{_number((hinge.lower, hinge.upper))}" limited="true" damping="0.3" armature="0.02"/>'
             f'<geom type="capsule" size="0.012" fromto="0 0 0 {_number(to)}" mass="{hinge.mass}" '
             'contype="0" conaffinity="0"/>'

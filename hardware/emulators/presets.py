@@ -26,14 +26,14 @@ Shape = Literal["six", "cup"]
 
 
 def hinges(shape: Shape) -> tuple[Hinge, ...]:
-    """Of the main job's arm the links' masses are those of its model; its servos are stronger than any on the market,
-    and turn once round: half as far as the model's joints."""
+    """The main job's arm weighs what its model weighs and is counterbalanced like it. Its servos are stronger than any
+    of their kind, and turn once round: half as far as the model's joints."""
     if shape == "six":
         return HINGES
     masses = (4.0, 2.9, 2.2, 1.7, 1.2, 0.6, 0.4)  # kg: the model's capsules, and the cup in the last
     axis = {"y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
     return tuple(
-        Hinge(name, (0.0, 0.0, offset), axis[turn], -3.1, 3.1, mass, stiffness=6000.0, torque=300.0)
+        Hinge(name, (0.0, 0.0, offset), axis[turn], -3.0, 3.0, mass, 2000.0, 100.0, balanced=True)
         for name, offset, turn, mass in zip(
             arm_model.JOINT_NAMES, arm_model.OFFSETS, arm_model.AXES, masses, strict=True
         )
