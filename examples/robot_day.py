@@ -143,7 +143,8 @@ def main() -> None:
     for id in done.ids:
         whole = episodes.load(id)
         if about(whole)["task"].startswith("place"):
-            found += [own.obs[:STEPS] for own in own_terms(whole)[:1] if len(own) >= STEPS]
+            looks = np.concatenate([own.obs for own in own_terms(whole)])  # a look may be missing in between
+            found += [looks[:STEPS]] if len(looks) >= STEPS else []
     print(f"{len(found)} whole episodes of {args.episodes}; left: {done.left or 'none'}")
     told("on the robot ", np.stack(found))
     told("in simulation", simulated(policy, layouts))
