@@ -42,7 +42,8 @@ def mjcf(hinges: Sequence[Hinge], tip: tuple[float, float, float] = (0.06, 0.0, 
     for hinge, to in zip(hinges, [*(each.offset for each in hinges[1:]), tip], strict=True):
         to = to if np.linalg.norm(to) > 1e-3 else (0.01, 0.0, 0.0)
         bodies += (
-            f'<body pos="{_number(hinge.offset)}" gravcomp="{int(hinge.balanced)}"><joint name={quoteattr(hinge.name)} axis="{_number(hinge.axis)}" '
+            f'<body pos="{_number(hinge.offset)}" gravcomp="{int(hinge.balanced)}">'
+            f'<joint name={quoteattr(hinge.name)} axis="{_number(hinge.axis)}" '
             f'range="{_number((hinge.lower, hinge.upper))}" limited="true" damping="0.3" armature="0.02"/>'
             f'<geom type="capsule" size="0.012" fromto="0 0 0 {_number(to)}" mass="{hinge.mass}" '
             'contype="0" conaffinity="0"/>'
