@@ -75,7 +75,7 @@ def lead(client: httpx.Client, layouts: Layouts) -> None:
         ask(client, "home")
         at_rest(client)
         ask(client, "start", task=f"place {k}")
-        time.sleep(STEPS / 20 + 0.5)
+        time.sleep(STEPS / 20 + 1)  # a look takes a little longer than its period
         ask(client, "stop", done=True)
         state = at_rest(client)
         print(f"place {k + 1} of {len(layouts)}: {state['mode']}", flush=True)
