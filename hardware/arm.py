@@ -87,7 +87,7 @@ class Arm(Protocol):
 
     def write(self, position: Array) -> None:
         """Goals [n] rad, for the next control period. What comes here has been through the envelope; what is not finite
-        or not [n] raises ValueError and nothing is sent. Raises NoAnswer, BusLost."""
+        or not [n] raises ValueError and nothing is sent. Raises Refused before `enable`, NoAnswer, BusLost."""
 
     def enable(self) -> None:
         """Makes the measured position the goal, then energises. Raises Refused, NoAnswer, BusLost."""
