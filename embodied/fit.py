@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embodied.feedback import Feedback
+from embodied.feedback import Feedback, Index, Segments
 from embodied.label_models import LabelModel, as_given
 from embodied.losses import Loss
 from embodied.policy import Policy
 from embodied.scores import Scorer, mean_log_prob
 
 Objective = Callable[[Feedback], Tensor]  # -> [B], one loss per row, before weights
+Split = Callable[[Segments], Sequence[Index]]  # -> rows that go through the network together, each row once
 Progress = Callable[[int, float], None]  # (steps done, loss)
 
 
@@ -89,15 +90,18 @@ def fit(
     steps: int,
     batch: int,
     rng: np.random.Generator,
+    split: Split | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """`steps` steps of `opt`, each on the weighted mean of the objective over `batch` different rows, or all there are.
 
-    Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b) equals fit(a+b) bit for bit.
-    Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn from, or a loss that is
-    not finite; parameters are then as they were before that step.
+    split: where a batch is too large to go through a network at once, its parts, whose gradients are summed: those of
+    the whole batch, since the mean is the whole batch's. An objective that looks at other rows (KTO's anchor) sees those
+    of its part. Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b) equals fit(a+b)
+    bit for bit. Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn from, or a
+    loss that is not finite; parameters are then as they were before that step.
     """
-    return fit_all([(objective, data)], opt, steps=steps, batch=batch, rng=rng, progress=progress)
+    return fit_all([(objective, data)], opt, steps=steps, batch=batch, rng=rng, split=split, progress=progress)
 
 
 def fit_all(
@@ -107,6 +111,7 @@ def fit_all(
     steps: int,
     batch: int,
     rng: np.random.Generator,
+    split: Split | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """The same over several kinds of feedback, each with its objective; a batch is drawn from all rows alike."""
@@ -120,20 +125,22 @@ def fit_all(
     losses = []
     for step in range(steps):
         drawn = rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)
-        total = weight = torch.zeros(())
+        pieces = []
         for (objective, data), first, after in zip(parts, ends[:-1], ends[1:], strict=True):
             if len(here := drawn[(first <= drawn) & (drawn < after)] - first):
                 part = data[here]
-                each = part.weight.detach()
-                total, weight = total + (each * objective(part)).sum(), weight + each.sum()
-        loss = total / weight
-        value = loss.item()
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the loss is {value} at step {step}; lower the learning rate, and try check_loss on the loss"
-            )
+                pieces += [(objective, part[some]) for some in split(part.segments)] if split else [(objective, part)]
+        weight = torch.stack([piece.weight.detach().sum() for _, piece in pieces]).sum()
         opt.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = 0.0
+        for objective, piece in pieces:
+            loss = (piece.weight.detach() * objective(piece)).sum() / weight
+            if not math.isfinite(loss.item()):
+                raise ValueError(
+                    f"the loss is {loss.item()} at step {step}; lower the learning rate, and try check_loss on the loss"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            value += loss.item()
         opt.step()
         losses.append(value)
         if progress is not None:

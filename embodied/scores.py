@@ -136,7 +136,8 @@ def changed(gamma: float, unchanged: float = 1.0, window: int | None = None) -> 
             raise ValueError(f"a correction changes one segment into another, but K = {mask.shape[1]}; give pairs")
         apart = mask[:, 0] != mask[:, 1]
         for part in (segments.act,) if isinstance(segments.obs, dict) else (segments.act, segments.obs):
-            apart = apart | (part[:, 0] != part[:, 1]).flatten(2).any(-1)
+            differs = part[:, 0] != part[:, 1]
+            apart = apart | differs.reshape(*mask[:, 0].shape, -1).any(-1)
         if window is not None:
             steps = torch.arange(mask.shape[2], device=mask.device)
             apart = apart & (steps < apart.int().argmax(-1, keepdim=True) + window)

@@ -1,0 +1,103 @@
+"""A causal language model as a policy of the core: how likely each token of each answer is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embodied.feedback import Segments
+from llm_bridge.attention import mask_of, packed
+from llm_bridge.head import head_log_prob
+from llm_bridge.law import Law
+from llm_bridge.packing import BLOCK, Pack, pack, parts
+
+
+class LM(nn.Module):
+    """transformers' causal model, unmodified, with or without peft's adapters.
+
+    law: what answers are sampled by, and log-probabilities are of. row: tokens that go through the model as one row; on
+    a GPU larger ones are faster until its memory is full. low: the type of products on a GPU (weights stay as they
+    are), None for that of the weights. Raises ValueError for a model in which tokens reach others not by attention alone.
+    """
+
+    density = False
+
+    def __init__(
+        self, model: Any, *, law: Law | None = None, row: int | None = None, low: torch.dtype | None = torch.bfloat16
+    ) -> None:
+        super().__init__()
+        packed(base(model))
+        self.model, self.law, self.low = model, law or Law(), low
+        self.row = row or (16_384 if self.device.type == "cuda" else 512)
+        # Among the weights, since log-probabilities that are kept for later are of both.
+        self.register_buffer("sampled_by", torch.tensor([self.law.temperature, self.law.top_k, self.law.top_p]))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def log_prob(self, segments: Segments) -> Tensor:
+        """[B,K,T], float32, on the segments' device, differentiable; 0 where the mask is false.
+
+        Raises ValueError for segments that are no texts, and tokens that the model has not.
+        """
+        laid, head = self.laid(segments), base(self.model).get_output_embeddings()
+        with self.precision():
+            found = head_log_prob(
+                self.hidden(laid).index_select(0, laid.query),
+                head.weight,
+                laid.target,
+                self.law,
+                bias=head.bias,
+                softcap=getattr(base(self.model).config, "final_logit_softcapping", None) or 0.0,
+            )
+        flat = torch.zeros(segments.mask.numel(), device=self.device).index_put((laid.where,), found)
+        return flat.view(segments.mask.shape).to(segments.mask.device)
+
+    def parts(self, segments: Segments) -> list[slice]:
+        """Rows that go through the model together: for `fit(..., split=lm.parts)`, whose gradients then accumulate."""
+        return parts(segments, self.row)
+
+    def laid(self, segments: Segments) -> Pack:
+        """The segments as rows of tokens, on the model's device."""
+        laid = pack(segments, self.row, BLOCK if self.device.type == "cuda" else 1)
+        words = base(self.model).get_input_embeddings().num_embeddings
+        if (most := int(laid.ids.max())) >= words:
+            raise ValueError(f"a token is {most}, the model has {words}; take the model's own tokenizer")
+        return laid.to(self.device)
+
+    def hidden(self, laid: Pack) -> Tensor:
+        """What the last layer says of each token, [R*N,H]; call it under `precision`."""
+        model = base(self.model)
+        out: Tensor = decoder(model)(
+            input_ids=laid.ids, position_ids=laid.position, attention_mask=mask_of(laid, model), use_cache=False
+        ).last_hidden_state
+        return out.flatten(0, 1)
+
+    def compile_layers(self) -> None:
+        """Compile the model's layers, each of which is the same program: half a minute once, then faster steps."""
+        for layer in decoder(base(self.model)).layers:
+            layer.compile(dynamic=True)
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        if self.low is None or self.device.type != "cuda":
+            yield
+        else:
+            with torch.autocast("cuda", self.low):
+                yield
+
+
+def base(model: Any) -> Any:
+    """transformers' model, under peft's if there is one; its layers are those with the adapters in."""
+    inner = getattr(model, "get_base_model", None)
+    return model if inner is None else inner()
+
+
+def decoder(model: Any) -> Any:
+    """The model without its head."""
+    return getattr(model, model.base_model_prefix)
