@@ -148,13 +148,16 @@ def _looked_at(found: Sequence[Record], rows: int, unusable: Mapping[str, int], 
     return Loaded(records, shape, counts)
 
 
+TALK = ("prompt", "chosen", "rejected", "completion", "context", "history")  # columns of conversations
+
+
 def _check_alike(rows: Sequence[Row], needed: Sequence[str]) -> None:
     """Rows of one set are written in one way; where they are not, two sets were put together, and half of it would be
     read wrongly."""
     for row in rows:
         if missing := [key for key in needed if key not in row.data]:
             raise row.fail(f"no {', '.join(missing)}, which {rows[0].where} has; give one shape at a time")
-    for key in needed:
+    for key in (key for key in needed if key in TALK):
         first = _form(rows[0].data[key])
         for row in rows:
             if (form := _form(row.data[key])) != first:
@@ -164,7 +167,7 @@ def _check_alike(rows: Sequence[Row], needed: Sequence[str]) -> None:
 def _form(value: object) -> str:
     if isinstance(value, str):
         return "a transcript (Human:, Assistant:)" if is_transcript(value) else "text"
-    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping) and "role" in value[0]:
+    if isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
         return "messages"
     return "no text"
 

@@ -85,8 +85,8 @@ def _decided(record: Record, shape: Shape, messages: bool) -> list[Row]:
         return [_unpaired(record, 0, said, messages)]
     if not isinstance(said, Compare):
         raise RecordError(
-            f"it says {'nothing' if said is None else said}, for which {shape} has no word; make comparisons of it with "
-            "`pairs`, or write it as records"
+            f"it says {'nothing' if said is None else said}, for which {shape} has no word; make comparisons of it "
+            "with `pairs`, or write it as records"
         )
     if said.first == 0.5:
         return []
