@@ -57,12 +57,12 @@ def rows(records: Iterable[Record], shape: Shape, *, messages: bool = True) -> R
 def write(path: Path, records: Iterable[Record], shape: Shape, *, messages: bool = True) -> Rows:
     """The rows as JSON lines, the file whole or not at all. Raises DataError, for a file that is there already too."""
     told = rows(records, shape, messages=messages)
+    data = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in told.rows)
+    if path.exists():
+        raise DataError(f"{path} is there already; give another name, or remove it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in told.rows)
         atomic.write(path, data.encode(), replace=False)
-    except FileExistsError:
-        raise DataError(f"{path} is there already; give another name, or remove it") from None
     except OSError as error:
         raise DataError(atomic.explain(error, path)) from error
     return told

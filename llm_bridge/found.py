@@ -8,7 +8,7 @@ from typing import Any
 
 from embodied.checks import RecordError, number
 from embodied.importers import DataError
-from llm_bridge.messages import Prompt, conversation, is_transcript, messages_from
+from llm_bridge.messages import Prompt, conversation, is_transcript, messages_from, spoken
 from llm_bridge.records import Record, Said
 
 ANNOTATOR = ("annotator", "annotator_id", "user_id", "worker_id")
@@ -50,7 +50,7 @@ class Row:
     def messages(self, key: str) -> Prompt:
         found = self.data.get(key)
         try:
-            return conversation(found) if isinstance(found, str) else messages_from(found)
+            return spoken(found) if isinstance(found, str) else messages_from(found)
         except RecordError as error:
             raise self.fail(f"{key}: {error}") from error
 

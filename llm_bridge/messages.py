@@ -81,12 +81,17 @@ def check_turn(message: Message) -> None:
 
 
 def conversation(text: str) -> Prompt:
-    """A transcript as its messages, without a last empty turn of the assistant; any other text as one of the user."""
-    if not text:
-        return ()
+    """A prompt from its transcript, without the turn that is left open; any other text is one turn of the user."""
+    turns = spoken(text)
+    return turns[:-1] if turns[-1:] == (Message("assistant", ""),) else turns
+
+
+def spoken(text: str) -> Prompt:
+    """All turns of a transcript."""
     if not is_transcript(text):
-        return user(text)
+        return user(text) if text else ()
     parts = _TURN.split(text)[1:]
     roles = {name: role for role, name in _NAMES.items()}
-    turns = [Message(roles[name], said.removeprefix(" ")) for name, said in zip(parts[::2], parts[1::2], strict=True)]
-    return tuple(turns[:-1] if turns[-1] == Message("assistant", "") else turns)
+    return tuple(
+        Message(roles[name], said.removeprefix(" ")) for name, said in zip(parts[::2], parts[1::2], strict=True)
+    )

@@ -19,17 +19,11 @@ import torch
 from embodied.feedback import Encode, Segments
 from embodied.records import Query
 from embodied.texts import text_of
-from llm_bridge.messages import Message, Prompt, conversation, transcript
+from llm_bridge.messages import Prompt, conversation
+from llm_bridge.style import Ids, Style, TextError, begins, closed_text, ids_of, one_bos, open_text, style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Ids = list[int]
-_MARK = "Qx7Zq"  # an answer that no template changes
-
-
-class TextError(ValueError):
-    """What cannot be written as tokens; the sentence names the row, the value and the mend."""
 
 
 @dataclass(frozen=True)
@@ -60,60 +54,14 @@ class Encoded:
     counts: Counts
 
 
-@dataclass(frozen=True, eq=False)
-class Style:
-    """How one tokenizer writes conversations: `style` finds it out.
-
-    stop: the id that ends an answer, or None. before, after: what the template writes between an answer and its stop,
-    and from the stop on. special: the texts that are no words. bos: the id that begins every row, or None.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    plain: bool
-    stop: int | None
-    before: str
-    after: str
-    special: tuple[str, ...]
-    bos: int | None
-
-
-def style(tokenizer: PreTrainedTokenizerBase, *, plain: bool = False) -> Style:
-    """plain: leave its chat template; without a template that is how it is. Raises TextError for a template that does
-    not write the assistant's words."""
-    tokens = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special] + tokenizer.all_special_tokens
-    special = tuple(sorted(set(tokens), key=len, reverse=True))
-    bos: int | None = tokenizer.bos_token_id
-    eos: int | None = tokenizer.eos_token_id
-    begins = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
-    found = Style(tokenizer, plain or not tokenizer.chat_template, eos, "", "", special, bos if begins else None)
-    if found.plain:
-        return found
-    whole = _write(found, (Message("user", "a"), Message("assistant", _MARK)), False, "its own example")
-    head, mark, tail = whole.rpartition(_MARK)
-    if not mark:
-        raise TextError(
-            f"the chat template writes the assistant's words as {whole[-60:]!r}, without them; give the tokenizer "
-            "another, or take plain=True"
-        )
-    if bos is not None and head.startswith(tokenizer.bos_token):
-        begins = True
-    ends = [s for s in special if s != tokenizer.bos_token or bos == eos]
-    first = min(((tail.find(s), -len(s), s) for s in ends if s in tail), default=None)
-    if first is None:  # nothing that is written after an answer is part of it, and EOS ends it
-        before, stop = "", eos
-    else:
-        before, stop = tail[: first[0]], int(tokenizer.convert_tokens_to_ids([first[2]])[0])
-    return Style(tokenizer, False, stop, before, tail[len(before) :], special, bos if begins else None)
-
-
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], *, max_prompt: int = 2048, plain: bool = False
 ) -> tuple[list[Ids], int]:
     """The ids that a model goes on from, and how many prompts were truncated from the left. Raises TextError."""
     how = style(tokenizer, plain=plain)
     _check_limits(max_prompt=max_prompt)
-    raw = _ids(how, [_open(how, prompt, f"prompt {i}") for i, prompt in enumerate(prompts)])
-    ids = [_one_bos(how, one, _begins(how, one)) for one in raw]
+    raw = ids_of(how, [open_text(how, prompt, f"prompt {i}") for i, prompt in enumerate(prompts)])
+    ids = [one_bos(how, one, begins(how, one)) for one in raw]
     for i, one in enumerate(ids):
         if not one:
             raise _nothing(i)
@@ -146,13 +94,16 @@ def encode(
             counts += Counts(special=1)
             continue
         kept.append(b)
-        texts += [_open(how, prompt, f"row {b}"), *(_closed(how, prompt, answer, f"row {b}") for answer in given)]
-    encoded = iter(_ids(how, texts))
+        texts += [
+            open_text(how, prompt, f"row {b}"),
+            *(closed_text(how, prompt, answer, f"row {b}") for answer in given),
+        ]
+    encoded = iter(ids_of(how, texts))
     rows: list[tuple[int, Ids, list[Ids]]] = []
     told = ""
     for b in kept:
         group = [next(encoded) for _ in range(1 + len(answers[b]))]
-        prompt_ids, *full = (_one_bos(how, one, _begins(how, group[0])) for one in group)
+        prompt_ids, *full = (one_bos(how, one, begins(how, group[0])) for one in group)
         common = min([len(prompt_ids), *(_common(prompt_ids, one) for one in full)])
         if common < len(prompt_ids):
             counts += Counts(cut=1)
@@ -272,52 +223,6 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _write(how: Style, messages: Sequence[Message], more: bool, where: str) -> str:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        return str(how.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=more))
-    except Exception as error:  # jinja's own, of many kinds, from a template of anybody's
-        raise TextError(
-            f"{where}: the chat template refuses the roles {[message.role for message in messages]} ({error}); change "
-            "these turns, or take plain=True"
-        ) from error
-
-
-def _open(how: Style, prompt: Prompt, where: str) -> str:
-    return transcript(prompt) if how.plain else _write(how, prompt, True, where)
-
-
-def _closed(how: Style, prompt: Prompt, answer: str, where: str) -> str:
-    """Up to the stop token."""
-    if how.plain:
-        text = transcript(prompt)
-        return text + (" " if text.endswith("\n\nAssistant:") else "") + answer
-    whole = _write(how, (*prompt, Message("assistant", answer)), False, where)
-    tail = how.before + how.after
-    if not whole.endswith(tail):
-        raise TextError(f"{where}: the chat template ends with {whole[-40:]!r}, not with {tail!r} as it does elsewhere")
-    return whole[: len(whole) - len(tail)] + how.before
-
-
-def _ids(how: Style, texts: list[str]) -> list[Ids]:
-    found: list[Ids] = how.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return found
-
-
-def _begins(how: Style, prompt: Ids) -> bool:
-    """Whether a row begins with BOS: where the tokenizer or the template has it so, or the text does, or it would begin
-    with nothing, and nothing would predict its first token."""
-    return how.bos is not None or prompt[:1] == [how.tokenizer.bos_token_id] or not prompt
-
-
-def _one_bos(how: Style, ids: Ids, begins: bool) -> Ids:
-    """Templates write a BOS, tokenizers add one, and texts that were made with either hold one already."""
-    bos = how.tokenizer.bos_token_id
-    if bos is None or not begins:
-        return ids
-    return [bos, *ids[next((i for i, id in enumerate(ids) if id != bos), len(ids)) :]]
-
-
 def _left(how: Style, ids: Ids, most: int) -> Ids:
     if len(ids) <= most:
         return ids
@@ -333,7 +238,7 @@ def _merged(how: Style, row: int, prompt: Ids, full: list[Ids], common: int) -> 
     names = [how.tokenizer.convert_ids_to_tokens(ids[common : common + 4]) for ids in (prompt, other)]
     return (
         f"In row {row} the prompt alone goes on with {names[0]} where prompt and answer have {names[1]}, so the answer "
-        "is scored from there on; a template without blanks before the answer would mend it"
+        "is scored from there on; if that is not meant, change what the template writes before an answer"
     )
 
 

@@ -31,6 +31,13 @@ STRICT = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# As models that think do where an answer has no thoughts.
+THINKS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + "
+    "('<think></think>' if m.role == 'assistant' else '') + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' + "
+    "('<think></think>' if enable_thinking is defined and not enable_thinking else '') }}{% endif %}"
+)
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "trims": TRIMS, "no_bos": NO_BOS, None: None}
 
 SPECIAL = ["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>", "<|head|>", "<|/head|>", "<|eot|>"]

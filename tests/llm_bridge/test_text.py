@@ -12,19 +12,9 @@ from embodied.feedback import feedback
 from embodied.records import Answer, Compare
 from embodied.texts import text_query
 from llm_bridge.messages import Message, Prompt, transcript, user
-from llm_bridge.text import (
-    Counts,
-    Encoded,
-    TextError,
-    answer_text,
-    encode,
-    encode_prompts,
-    encoder,
-    shown,
-    style,
-    tokens,
-)
-from tests.llm_bridge.made import CHATML, LLAMA3, NO_BOS, STRICT, TEMPLATES, TRIMS, WORDS, bpe, word_level
+from llm_bridge.style import TextError, style
+from llm_bridge.text import Counts, Encoded, answer_text, encode, encode_prompts, encoder, shown, tokens
+from tests.llm_bridge.made import CHATML, LLAMA3, NO_BOS, STRICT, TEMPLATES, THINKS, TRIMS, WORDS, bpe, word_level
 
 TOKENIZERS = {
     (make.__name__, name, adds): make(template, adds_bos=adds)
@@ -111,12 +101,20 @@ def test_merged_tokens_are_cut_at_the_common_beginning_and_named_once():
         found = encode(tokenizer, [user("name a colour")] * 3, [["blue", "red"]] * 3)
     assert [str(one.message) for one in told] == [
         "3 of 3 prompts do not begin their answers' tokens. In row 0 the prompt alone goes on with [' '] where prompt "
-        "and answer have [' blue'], so the answer is scored from there on; a template without blanks before the answer "
-        "would mend it"
+        "and answer have [' blue'], so the answer is scored from there on; if that is not meant, change what the "
+        "template writes before an answer"
     ]
     before, scored = ids(found)
     assert found.counts == Counts(cut=3) and tokenizer.decode(before).endswith("assistant:")
     assert tokenizer.decode(scored) == " blue</s>"
+
+
+def test_what_a_template_writes_of_its_own_before_an_answer_is_scored_unless_it_is_told_not_to():
+    thinks = bpe(THINKS)
+    assert thinks.decode(ids(encode(thinks, [user("a")], [["red"]]))[1]) == "<think></think>red<|im_end|>"
+    told = bpe("{% set enable_thinking = false %}" + THINKS)
+    before, scored = ids(encode(told, [user("a")], [["red"]]))
+    assert told.decode(scored) == "red<|im_end|>" and told.decode(before).endswith("assistant\n<think></think>")
 
 
 def test_the_boundary_is_shared_by_all_answers_of_a_prompt():
