@@ -22,7 +22,7 @@ from embodied.texts import text_of, text_query
 from embodied.values import value_to_json
 from llm_bridge.messages import Prompt, conversation, transcript
 from llm_bridge.records import Record, Said, target
-from llm_bridge.text import Counts, encode
+from llm_bridge.text import Counts, NothingLeft, encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +50,8 @@ def feedback(
     plain: bool = False,
 ) -> Told:
     """What was said of the records, as `embodied.rows` has it, about tokens [B,K,T]; records of which nothing is said
-    are left. Raises ValueError where nothing is said of any, and TextError as `encode` does."""
+    are left. Raises ValueError where nothing is said of any, TextError as `encode` does, NothingLeft where no part has
+    a row."""
     groups: dict[tuple[bool, str, int], list[int]] = {}
     for i, record in enumerate(records):
         if record.said is not None:
@@ -59,11 +60,18 @@ def feedback(
         raise ValueError(f"nothing is said of any of {len(records)} records; have them answered first")
     names = tuple(dict.fromkeys(r.annotator or NOBODY for r in records if r.said is not None))
     numbers = {name: n for n, name in enumerate(names)}
-    parts, places, counts = [], [], Counts()
+    parts: list[Feedback] = []
+    places, counts = [], Counts()
     for key in sorted(groups):
         group = [records[i] for i in groups[key]]
         prompts, texts = [r.prompt for r in group], [r.completions for r in group]
-        found = encode(tokenizer, prompts, texts, max_prompt=max_prompt, max_answer=max_answer, plain=plain)
+        try:
+            found = encode(tokenizer, prompts, texts, max_prompt=max_prompt, max_answer=max_answer, plain=plain)
+        except NothingLeft as nothing:
+            if key == max(groups) and not parts:
+                raise
+            counts += nothing.counts
+            continue
         kept = [group[b] for b in found.kept]
         parts.append(
             Feedback(

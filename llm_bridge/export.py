@@ -54,9 +54,9 @@ def rows(records: Iterable[Record], shape: Shape, *, messages: bool = True) -> R
     return Rows(found, ties)
 
 
-def write(path: Path, records: Iterable[Record], shape: Shape, *, messages: bool = True) -> Rows:
+def write(path: Path | str, records: Iterable[Record], shape: Shape, *, messages: bool = True) -> Rows:
     """The rows as JSON lines, the file whole or not at all. Raises DataError, for a file that is there already too."""
-    told = rows(records, shape, messages=messages)
+    path, told = Path(path), rows(records, shape, messages=messages)
     data = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in told.rows)
     if path.exists():
         raise DataError(f"{path} is there already; give another name, or remove it")

@@ -61,7 +61,8 @@ def style(tokenizer: PreTrainedTokenizerBase, *, plain: bool = False) -> Style:
     if first is None:  # nothing that is written after an answer is part of it, and EOS ends it
         before, stop = "", eos
     else:
-        before, stop = tail[: first[0]], int(tokenizer.convert_tokens_to_ids([first[2]])[0])
+        id = tokenizer.convert_tokens_to_ids(first[2])
+        before, stop = tail[: first[0]], id if isinstance(id, int) else id[0]
     return Style(tokenizer, False, stop, before, tail[len(before) :], special, bos if starts else None)
 
 

@@ -45,6 +45,14 @@ class Counts:
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+class NothingLeft(TextError):
+    """Every row had to be left out, for what `counts` says."""
+
+    def __init__(self, sentence: str, counts: Counts) -> None:
+        super().__init__(sentence)
+        self.counts = counts
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """kept: which of the given rows the B rows of `segments` are."""
@@ -79,8 +87,8 @@ def encode(
 ) -> Encoded:
     """B prompts, and K answers to each, as tokens. plain: as `style` has it.
 
-    Raises TextError when the rows differ in K, for a prompt that the template refuses or that has no token, and where
-    no row is left.
+    Raises TextError when the rows differ in K, for a prompt that the template refuses or that has no token, and
+    NothingLeft where no row is left.
     """
     _check_limits(max_prompt=max_prompt, max_answer=max_answer)
     how, counts = style(tokenizer, plain=plain), Counts()
@@ -121,9 +129,10 @@ def encode(
             f"{counts.cut} of {len(prompts)} prompts do not begin their answers' tokens. {told}", stacklevel=2
         )
     if not rows:
-        raise TextError(
+        raise NothingLeft(
             f"none of {len(prompts)} rows is left: {counts.special} hold special tokens such as {how.special[:3]} (are "
-            f"they written in a template already? then take plain=True), {counts.empty} have an answer of no token"
+            f"they written in a template already? then take plain=True), {counts.empty} have an answer of no token",
+            counts,
         )
     return Encoded(tokens([r[1] for r in rows], [r[2] for r in rows]), tuple(r[0] for r in rows), counts)
 

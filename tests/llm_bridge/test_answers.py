@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from llm_bridge.answers import Heard, ask, feedback, from_store, to_store
 from llm_bridge.export import write
 from llm_bridge.messages import Message, conversation, transcript, user
 from llm_bridge.records import Record, best, from_json, pairs, target, to_json
-from llm_bridge.text import Counts, encode
+from llm_bridge.text import Counts, NothingLeft, encode
 from rapport.study.command import bring, export
 from tests.human_ui.served import make_study
 from tests.llm_bridge.made import CHATML, NO_BOS, bpe
@@ -239,6 +240,14 @@ def test_feedback_by_kind_with_what_was_left_out():
     assert rank.target.tolist() == [[0.5, 0.0, 1.0]]
     with pytest.raises(ValueError, match="nothing is said of any of 1 records"):
         feedback(given[4:5], tokenizer)
+    # A part that has no row is left out; only if all are, that is an error.
+    (mark,) = feedback(given[1:2] + given[3:4], tokenizer).parts
+    assert mark.kind == "mark"
+    (compare,) = feedback([given[0], replace(given[3], completions=("",))], tokenizer).parts
+    assert compare.kind == "compare"
+    with pytest.raises(NothingLeft, match="none of 1 rows is left") as error:
+        feedback(given[1:2], tokenizer)
+    assert error.value.counts == Counts(empty=1)
 
 
 @settings(max_examples=60, deadline=None)
