@@ -166,6 +166,8 @@ def from_json(data: Mapping[str, Any]) -> Record:
     said, scores = data.get("said"), data.get("scores") or {}
     if not isinstance(scores, Mapping) or not isinstance(data.get("completions"), list):
         raise RecordError("completions are no list, or scores no object; write them as `to_json` does")
+    if isinstance(said, Mapping):  # in a table every row has the keys of all
+        said = {key: value for key, value in said.items() if value is not None}
     value = said if said is None or isinstance(said, bool) else value_from_json(said)
     if not (value is None or type(value) in _KINDS):
         raise RecordError(

@@ -276,3 +276,12 @@ def test_reading_loads_neither_torch_nor_transformers():
     heavy = "{'torch', 'transformers', 'datasets'}"
     code = f"import sys, llm_bridge.datasets, llm_bridge.export; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_without_transformers_the_other_folders_load_and_so_do_these_files():
+    code = (
+        "import sys; sys.modules['transformers'] = sys.modules['peft'] = None\n"
+        "import embodied.feedback, human_ui.site, hardware.config, policies.gaussian\n"
+        "import llm_bridge.answers, llm_bridge.datasets, llm_bridge.export"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""

@@ -87,6 +87,17 @@ def test_files_that_datasets_loads_and_that_rapport_asks_about(tmp_path: Path):
         write(tmp_path / "pairs.jsonl" / "below", [pair], "explicit")
 
 
+def test_records_come_back_from_a_table_of_mixed_rows():
+    import datasets
+
+    given = (
+        Record(user("x"), ("a", "b"), Compare(0.7), "ann", 2.0, (("cost", (0, 1)),)),
+        Record(user("y"), ("a", "b", "c"), Rank((2, 0, 1))),
+        Record(user("z")),
+    )
+    assert load(datasets.Dataset.from_list(rows(given, "records").rows)).records == given
+
+
 @pytest.mark.parametrize(
     ("record", "shape", "sentence"),
     [
