@@ -33,6 +33,7 @@ from embodied.methods import dpo
 from llm_bridge.law import Law
 from llm_bridge.lm import LM, base
 from llm_bridge.sampler import Sampler
+from policies.cpu_torchvision import ensure_torchvision
 
 HERE = Path(__file__).parent
 EACH = 64  # pairs of an optimiser step
@@ -125,9 +126,10 @@ def tokens(rows: list[dict[str, list[int]]], batch: int = 8) -> dict[str, float]
 
 
 def load(folder: Path, row: int | None) -> LM:
-    gpu = torch.cuda.is_available()
+    ensure_torchvision()
     from transformers import AutoModelForCausalLM
 
+    gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to("cuda" if gpu else "cpu").train()
     lm = LM(model, row=row or None)
     if gpu:
@@ -288,14 +290,18 @@ def _main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["tiny"])
     parser.add_argument("--laws", nargs="+", choices=LAWS, default=["long", "chat", "summaries"])
     parser.add_argument("--what", nargs="+", choices=("check", "dpo", "sample", "grpo"), default=None)
-    parser.add_argument("--variants", nargs="*", default=["default:8", "tuned:8", "grouped:8"], help="of trl: name:batch")
+    parser.add_argument(
+        "--variants", nargs="*", default=["default:8", "tuned:8", "grouped:8"], help="of trl: name:batch"
+    )
     parser.add_argument("--steps", type=int, default=10, help="timed, of each side")
     parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=1024)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--row", type=int, default=0, help="tokens that go through our model as one row (0: as it comes)")
+    parser.add_argument(
+        "--row", type=int, default=0, help="tokens that go through our model as one row (0: as it comes)"
+    )
     parser.add_argument("--caches", nargs="*", default=["dynamic", "static"], help="of generate()")
     parser.add_argument("--peer-env", type=Path, default=HERE.parent / ".venv-trl")
     parser.add_argument("--peer-python", type=Path, default=None, help="an interpreter that has trl already")
@@ -315,6 +321,7 @@ def _main() -> None:
 def _model(name: str, args: argparse.Namespace) -> None:
     folder = args.out / name
     if not (folder / "config.json").exists():
+        ensure_torchvision()
         from transformers import AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(0)
@@ -337,7 +344,9 @@ def _model(name: str, args: argparse.Namespace) -> None:
     what = args.what or ["check", "dpo", "sample", "grpo"]
     sizes = [args.k, args.length]
     rest = ["--steps", args.steps, "--warm", args.warm, "--k", args.k, "--length", args.length, "--row", args.row]
-    for which, found in _run([sys.executable, __file__, *rest, "--ours", ",".join(what), folder, prompts, *data]).items():
+    for which, found in _run(
+        [sys.executable, __file__, *rest, "--ours", ",".join(what), folder, prompts, *data]
+    ).items():
         _tell(name, which, _rate(found) if which.startswith("dpo") else found)
     if "dpo" in what:
         many = ",".join(args.variants)
@@ -361,7 +370,9 @@ def _ours(args: argparse.Namespace) -> dict[str, Any]:
             rows = [json.loads(line) for line in Path(data[0]).read_text().splitlines()[:6]]
             found["check"] = check(lm, rows)
         elif which == "dpo":
-            found |= {f"dpo, {k}, ours": v for k, v in ours_dpo(lm, list(map(Path, data)), args.steps, args.warm).items()}
+            found |= {
+                f"dpo, {k}, ours": v for k, v in ours_dpo(lm, list(map(Path, data)), args.steps, args.warm).items()
+            }
         elif which == "sample":
             found["sample, ours"] = ours_sample(lm, Path(prompts), args.k, args.length)
         else:

@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("embodied", "policies", "human_ui", "hardware", "envs")
+PACKAGES = ("embodied", "policies", "human_ui", "hardware", "llm_bridge", "envs")
 INSIDES = re.compile(r"\b_|\.arm_")  # the parts of an arm are reached through it
 FOREIGN = re.compile(
     r'<(?:script|img|iframe|source|video)\b[^>]*\ssrc="(?:https?:)?//[^>]*'

@@ -6,11 +6,15 @@ prompt is the query's context, shared by its alternatives.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+
 import numpy as np
 
 from embodied.checks import MAX_STEPS, RecordError, check_text
-from embodied.episodes import Episode
-from embodied.records import Segment
+from embodied.episodes import Episode, cut
+from embodied.records import Query, Segment
 
 END = 0xFF  # in no UTF-8; to stop is an act too, and an empty text has it
 
@@ -23,6 +27,15 @@ def text_episode(id: str, text: str) -> Episode:
     if len(data) > MAX_STEPS:
         raise RecordError(f"text {id!r} has {len(data) - 1} bytes; give at most {MAX_STEPS - 1:,}")
     return Episode(id, np.zeros((len(data), 0), np.float32), data[:, None], terminated=True)
+
+
+def text_query(prompt: str, answers: Sequence[str], kind: str = "compare") -> tuple[list[Episode], Query]:
+    """The question which of these texts is better, or as `kind` asks, and the episodes to be saved before it. The same
+    texts are the same question, by its id. Raises RecordError as `text_episode` and Query do."""
+    content = json.dumps([kind, prompt, *answers])
+    id = f"texts-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    episodes = [text_episode(f"{id}-{i}", answer) for i, answer in enumerate(answers)]
+    return episodes, Query(id, tuple(cut(e, 0, len(e)) for e in episodes), kind, prompt)
 
 
 def text_of(segment: Segment) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from embodied.checks import RecordError
-from embodied.episodes import cut
 from embodied.records import Query
-from embodied.texts import text_episode
+from embodied.texts import text_query
 from embodied.values import KINDS, SIZES
 from human_ui import desk
 from human_ui.site import Site
@@ -33,22 +31,15 @@ class Texts:
         if not least <= len(self.answers) <= (most or 8):
             raise RecordError(f"{len(self.answers)} answers in kind {self.kind!r}; give {least} to {most or 8}")
 
-    @property
-    def id(self) -> str:
-        """The same texts are the same question."""
-        content = json.dumps([self.kind, self.prompt, *self.answers])
-        return f"texts-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
-
 
 def offer(site: Site, texts: Sequence[Texts], *, priority: float = 0.0) -> list[Query]:
     """They may be asked from now on; those that are asked already are left as they are. Raises RecordError for a kind
     that asks for another number of answers, and for texts that are too long."""
     queries, clips = [], {}
     for one in texts:
-        episodes = [text_episode(f"{one.id}-{i}", answer) for i, answer in enumerate(one.answers)]
-        query = Query(one.id, tuple(cut(e, 0, len(e)) for e in episodes), one.kind, one.prompt)
+        episodes, query = text_query(one.prompt, one.answers, one.kind)
         site.store.episodes.save(episodes)
-        clips[one.id] = [site.clips.put_text(answer).sha256 for answer in one.answers]
+        clips[query.id] = [site.clips.put_text(answer).sha256 for answer in one.answers]
         queries.append(query)
     desk.offer(site.store, queries, clips, want=site.study().want, priority=priority)
     return queries

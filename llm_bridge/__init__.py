@@ -1,5 +1,2 @@
-"""Language models as policies of the preference core: the same losses and algorithms as on an arm, on tokens."""
-
-from policies.cpu_torchvision import ensure_torchvision
-
-ensure_torchvision()  # transformers and peft import it
+"""Language models as policies, judges and data. Every module is imported by its own name, and loads its heavy
+libraries (`pip install 'rapport[lm]'`) when it is first used."""

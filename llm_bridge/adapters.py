@@ -24,7 +24,9 @@ class AdapterOff:
 
     def __init__(self, lm: LM) -> None:
         if not hasattr(lm.model, "disable_adapter"):
-            raise TypeError(f"{type(lm.model).__name__} has no adapter to switch off; give Reference(lm), a frozen copy")
+            raise TypeError(
+                f"{type(lm.model).__name__} has no adapter to switch off; give Reference(lm), a frozen copy"
+            )
         self._lm = lm
 
     @torch.no_grad()

@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from llm_bridge.packing import Pack, block_mask, dense_mask
 
@@ -20,6 +17,8 @@ _flex = torch.compile(flex_attention, dynamic=True)
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
     """As transformers calls it: FlexAttention where the mask is one of blocks, otherwise PyTorch's own."""
     if isinstance(mask, Tensor) or mask is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
     if kwargs.get("softcap") is not None:
         raise ValueError("this model caps its attention scores, which blocks do not do here; run it on CPU")
@@ -28,7 +27,7 @@ def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: A
     return out.transpose(1, 2).contiguous(), None
 
 
-def packed(model: PreTrainedModel) -> None:
+def packed(model: Any) -> None:
     """Have the model attend so from now on; everything else that is done with it goes on as before.
 
     Raises ValueError for a model in which one token reaches others by other ways than attention over a whole sequence.
@@ -39,11 +38,16 @@ def packed(model: PreTrainedModel) -> None:
             f"{type(model).__name__} has layers of {', '.join(sorted(other))}, in which answers in one row would see "
             "each other; take a model all of whose layers attend"
         )
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
     if model.config._attn_implementation != NAME:
         model.set_attn_implementation(NAME)
 
 
-def mask_of(pack: Pack, model: PreTrainedModel) -> Any:
+def mask_of(pack: Pack, model: Any) -> Any:
     """Who sees whom, in the form that the model takes.
 
     Raises ValueError where a sequence is longer than a window that the model's layers look back.
@@ -57,7 +61,3 @@ def mask_of(pack: Pack, model: PreTrainedModel) -> Any:
                 "looks back; cut texts to that length"
             )
     return block_mask(pack) if pack.ids.device.type == "cuda" else dense_mask(pack)
-
-
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-OURS = ("embodied", "envs", "hardware", "human_ui", "policies")
+OURS = ("embodied", "envs", "hardware", "human_ui", "llm_bridge", "policies")
 
 
 class ShadowError(ValueError):

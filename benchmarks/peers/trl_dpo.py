@@ -80,7 +80,11 @@ def main(model: str, data: str, variant: str, batch: int, steps: int) -> dict[st
         use_cpu=not gpu,
         seed=0,
         **({"gradient_checkpointing": False, "precompute_ref_log_probs": True} if tuned else {}),
-        **({"train_sampling_strategy": "group_by_length", "remove_unused_columns": False} if variant == "grouped" else {}),
+        **(
+            {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+            if variant == "grouped"
+            else {}
+        ),
     )
     clock = Clock()
     trainer = Tokens(

@@ -19,10 +19,11 @@ from tests.llm_bridge import tiny
 
 
 def adapted(seed: int = 0) -> LM:
+    net = tiny.model()
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    return LM(get_peft_model(tiny.model(), LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.0)))
+    return LM(get_peft_model(net, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_dropout=0.0)))
 
 
 def pairs() -> Feedback:
@@ -122,7 +123,7 @@ def test_out_and_in_again(tmp_path: Path, merged: bool) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from llm_bridge.export import export
+    from llm_bridge.folder import export
 
     lm = adapted()
     train(lm, AdapterOff(lm))
@@ -144,7 +145,7 @@ def test_out_and_in_again(tmp_path: Path, merged: bool) -> None:
 
 
 def test_the_folder_is_that_of_plain_transformers(tmp_path: Path) -> None:
-    from llm_bridge.export import export
+    from llm_bridge.folder import export
 
     net, tokenizer = tiny.model(), tiny.tokenizer()
     export(LM(net).model, tokenizer, tmp_path / "ours")

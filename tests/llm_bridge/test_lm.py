@@ -219,7 +219,11 @@ def test_a_window_shorter_than_a_text() -> None:
 
 def test_a_model_that_does_not_only_attend() -> None:
     with pytest.raises(ValueError, match="layers of linear_attention"):
-        LM(tiny.model("qwen3_next", layer_types=["linear_attention", "full_attention", "full_attention"], num_experts=2))
+        LM(
+            tiny.model(
+                "qwen3_next", layer_types=["linear_attention", "full_attention", "full_attention"], num_experts=2
+            )
+        )
 
 
 def test_generate_goes_on_as_before() -> None:

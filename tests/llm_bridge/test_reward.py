@@ -17,9 +17,9 @@ from tests.llm_bridge import tiny
 
 
 def classifier(outputs: int = 1, seed: int = 0, **more: Any) -> Any:
+    net = tiny.model(seed=seed, **more)
     from transformers import AutoModelForSequenceClassification
 
-    net = tiny.model(seed=seed, **more)
     torch.manual_seed(seed)
     net.config.num_labels, net.config.pad_token_id = outputs, 0
     return AutoModelForSequenceClassification.from_config(net.config).float().eval()
@@ -30,7 +30,9 @@ def test_packed_is_what_a_server_says_of_padded_texts() -> None:
     found = RewardLM(net, row=60).values(segments)
     assert isinstance(segments.obs, dict)
     texts = [
-        torch.cat([segments.obs["prompt"][b, 0][segments.obs["prompt_mask"][b, 0]], segments.act[b, k][segments.mask[b, k]]])
+        torch.cat(
+            [segments.obs["prompt"][b, 0][segments.obs["prompt_mask"][b, 0]], segments.act[b, k][segments.mask[b, k]]]
+        )
         for b in range(6)
         for k in range(3)
     ]

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from embodied.feedback import Segments
 from llm_bridge.lm import LM
+from policies.cpu_torchvision import ensure_torchvision
 
 VOCABULARY = 97
 
 
 def model(kind: str = "llama", seed: int = 0, **more: Any) -> Any:
     """A model of 3 layers whose answers vary; float32, evaluating."""
+    ensure_torchvision()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = dict(

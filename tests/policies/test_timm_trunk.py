@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from policies.encoders import TrunkError, load
 from policies.cpu_torchvision import ensure_torchvision
+from policies.encoders import TrunkError, load
 from policies.timm_trunk import timm_trunk
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64, 3)).astype(np.uint8)

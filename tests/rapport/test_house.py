@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from rapport import cli
 
 ROOT = Path(cli.__file__).parent.parent
-PACKAGES = ("rapport", "human_ui", "policies", "embodied", "envs")
+PACKAGES = ("rapport", "human_ui", "hardware", "llm_bridge", "policies", "embodied", "envs")
 VERBS = {
     "demo": (cli.Demo, []),
     "evaluate": (cli.Evaluate, ["runs/some"]),
@@ -152,7 +152,7 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
 def test_each_folder_imports_only_from_lower_floors() -> None:
     shown = lint_imports(ROOT)
     assert shown.returncode == 0, shown.stdout
-    assert "8 kept, 0 broken" in shown.stdout
+    assert "10 kept, 0 broken" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,9 @@ def test_each_folder_imports_only_from_lower_floors() -> None:
         ("envs/arm.py", "import embodied.records", "envs knows nothing of preferences"),
         ("human_ui/clips.py", "import embodied.feedback", "The GUI stands on the core alone, without torch"),
         ("embodied/records.py", "import embodied.feedback", "What is durable loads without torch"),
+        ("llm_bridge/records.py", "import human_ui.texts", "A folder imports only from lower floors"),
+        ("llm_bridge/shapes.py", "import torch", "What reads and writes preference data loads without torch"),
+        ("policies/table.py", "import transformers", "Language models are one folder's business"),
         (
             "rapport/cup/agent.py",
             "import rapport.cup.people",
@@ -190,7 +193,7 @@ def test_the_pinned_set_is_whole_and_is_what_runs_here() -> None:
     pinned = {normal(pin.name): pin.specifier for pin in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts = project["dependencies"] + [text for extra in ("robot", "dev", "docs") for text in extras[extra]]
+    texts = project["dependencies"] + [text for extra in ("robot", "lm", "dev", "docs") for text in extras[extra]]
     needed = [Requirement(text) for text in texts if not text.startswith("rapport[")]
     seen = set[tuple[str, str]]()
     while needed:
