@@ -1,13 +1,13 @@
-"""The language bridge beside trl and transformers: pairs a second, memory, sampled tokens a second, whole on-line steps.
+"""The language bridge beside trl and transformers: pairs a second, memory, sampled tokens, whole on-line steps.
 
     python benchmarks/lm.py                                  # the tiny model, on this machine's CPU
     python benchmarks/lm.py --models qwen-0.5b llama-1b      # on a GPU; peers in their own environment
     python benchmarks/lm.py --models qwen-0.5b --peer-python python3 --what dpo --laws long
 
-No weights are needed: models are drawn at random from their configurations, answers have the lengths they are given. Each
-side runs in processes of its own, in turn; peers are trl as it comes (`default`), with its reference computed beforehand and no
-checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed, log-probabilities and
-gradients are held against the plain model's; a difference ends the run.
+No weights are needed: models are drawn at random from their configurations, and answers have the lengths they are given.
+Each side runs in processes of its own, in turn; peers are trl as it comes (`default`), with its reference computed
+beforehand and no checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed,
+log-probabilities and gradients are held against the plain model's, and shown.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def load(folder: Path, row: int | None) -> LM:
     from transformers import AutoModelForCausalLM
 
     gpu = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to("cuda" if gpu else "cpu").train()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = model.to("cuda" if gpu else "cpu").train()
     lm = LM(model, row=row or None)
     if gpu:
         lm.compile_layers()
@@ -145,7 +146,11 @@ def clock() -> float:
 
 def adamw(lm: LM) -> torch.optim.Optimizer:
     opt = torch.optim.AdamW(lm.parameters(), lr=1e-6, weight_decay=0.0, fused=torch.cuda.is_available())
-    opt.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0) and None)
+
+    def clip(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
+
+    opt.register_step_pre_hook(clip)
     return opt
 
 
@@ -169,7 +174,7 @@ def ours_dpo(lm: LM, data: list[Path], steps: int, warm: int) -> dict[str, Any]:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         at.append(clock())
-        report = fit(objective, feedback, opt, steps=steps, progress=lambda *_, at=at: at.append(clock()), **go)  # type: ignore[arg-type, misc]
+        report = fit(objective, feedback, opt, steps=steps, progress=lambda *_, at=at: at.append(clock()), **go)  # type: ignore[arg-type]
         found[path.stem] = {
             "seconds": np.diff(at).round(4).tolist(),
             "pairs": EACH,
@@ -248,14 +253,14 @@ def check(lm: LM, rows: list[dict[str, list[int]]]) -> dict[str, float]:
                 logp = logits.float().log_softmax(-1).gather(1, answer[:, None].to(lm.device))[:, 0]
                 found[b, j][segments.mask[b, j]] = logp.detach().cpu()
                 total = total + logp.sum() * (1 - 2 * j) / 100
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return found, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
     def ours(low: torch.dtype | None) -> tuple[Tensor, dict[str, Tensor]]:
         model.zero_grad()
         lm.low = low
         logp = lm.log_prob(segments)
-        ((logp * segments.mask).sum(-1) @ torch.tensor([1.0, -1.0]) / 100).sum().backward()
+        ((logp * segments.mask).sum(-1) @ torch.tensor([1.0, -1.0]) / 100).sum().backward()  # type: ignore[no-untyped-call]
         return logp.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
     def apart(a: tuple[Tensor, dict[str, Tensor]], b: tuple[Tensor, dict[str, Tensor]]) -> dict[str, float]:
@@ -299,9 +304,7 @@ def _main() -> None:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument(
-        "--row", type=int, default=0, help="tokens that go through our model as one row (0: as it comes)"
-    )
+    parser.add_argument("--row", type=int, default=0, help="tokens of a row of our model, 0: the default")
     parser.add_argument("--caches", nargs="*", default=["dynamic", "static"], help="of generate()")
     parser.add_argument("--peer-env", type=Path, default=HERE.parent / ".venv-trl")
     parser.add_argument("--peer-python", type=Path, default=None, help="an interpreter that has trl already")
@@ -328,7 +331,8 @@ def _model(name: str, args: argparse.Namespace) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         config = AutoConfig.for_model(**MODELS[name], tie_word_embeddings=True, max_position_embeddings=2048)
         with torch.device(device):  # a billion numbers are drawn
-            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+            model: Any = AutoModelForCausalLM
+            model.from_config(config).save_pretrained(folder)
     vocabulary = MODELS[name]["vocab_size"]
     data = []
     for law in args.laws:

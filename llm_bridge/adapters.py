@@ -1,7 +1,7 @@
 """References of a model that learns by an adapter: the same weights, with the adapter off or another one on.
 
-No second model is held. With the adapter off a policy is what it was before a *fresh* adapter was put in; a run that goes
-on from a trained one needs that one, frozen, as its reference (`freeze`), or it would be held to the wrong policy.
+No second model is held. With the adapter off a policy is what it was before a *fresh* adapter was put in; a run that
+goes on from a trained one needs that one, frozen, as its reference (`freeze`), or it would be held to the wrong policy.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ on-line algorithms are the same object with other K. Nothing here knows a model.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +24,8 @@ class Pack:
 
     A *run* is a prompt or an answer, numbered within its row; `parent` is the run of the token's own prompt. Of the
     scored token i, flat `query[i]` is the place in [R*N] that predicts it, `target[i]` is the token, and `where[i]` its
-    place in the segments' [B*K*T]. `last` [B*K] are the places of the answers' last tokens. `runs` is the number of runs
-    in the fullest row; padding is a run of its own.
+    place in the segments' [B*K*T]. `last` [B*K] are the places of the answers' last tokens. `runs` is the number of
+    runs in the fullest row; padding is a run of its own.
     """
 
     ids: Tensor
@@ -40,7 +42,7 @@ class Pack:
         def moved(x: Tensor) -> Tensor:
             return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
-        tensors = {name: moved(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        tensors: dict[str, Any] = {name: moved(x) for name, x in vars(self).items() if isinstance(x, Tensor)}
         return replace(self, **tensors)
 
 
@@ -125,7 +127,7 @@ def parts(segments: Segments, tokens: int) -> list[slice]:
     middle = size.cumsum(0) - size / 2
     number = (middle * count / total).long().clamp(max=count - 1)
     edges = [0, *(torch.diff(number).nonzero()[:, 0] + 1).tolist(), len(size)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def _sizes(segments: Segments) -> Tensor:

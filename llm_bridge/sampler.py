@@ -197,7 +197,8 @@ class Sampler:
         base(self.model).get_decoder()(
             input_ids=ids, position_ids=torch.arange(ids.shape[1], device=ids.device)[None], past_key_values=cache
         )
-        return [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers]
+        layers: Any = cache.layers
+        return [layer.keys for layer in layers], [layer.values for layer in layers]
 
     def _step(self) -> None:
         """One token of every slot; what the ended ones draw is not kept."""

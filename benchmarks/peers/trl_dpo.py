@@ -2,7 +2,7 @@
 
     python trl_dpo.py MODEL STEPS default:8,tuned:8,grouped:8 PAIRS.jsonl...
 
-A variant and the pairs that go through the model together; the variants are those of lm.py. The last line it prints is JSON.
+A variant and the pairs that go through the model together; the variants are those of lm.py. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 EACH = 64  # pairs of an optimiser step
+GROUPED = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
 
 
 class Tokens(DPOTrainer):  # type: ignore[misc]

@@ -78,7 +78,7 @@ def test_a_prompt_reaches_all_its_answers_and_no_others() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_blocks_say_what_the_dense_mask_says(seed: int) -> None:
-    """FlexAttention's blocks: where the dense mask is true somewhere, the block is read, and nothing is wrongly full."""
+    """FlexAttention's blocks: one is read where the dense mask is true somewhere, and none is full where it is not."""
     segments = tiny.texts(9, 1 + seed, 200, 150, seed)
     laid = pack(segments, 1500, BLOCK)
     dense = dense_mask(laid)

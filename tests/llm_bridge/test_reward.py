@@ -29,13 +29,8 @@ def test_packed_is_what_a_server_says_of_padded_texts() -> None:
     net, segments = classifier(3), tiny.texts(6, 3, 9, 8)
     found = RewardLM(net, row=60).values(segments)
     assert isinstance(segments.obs, dict)
-    texts = [
-        torch.cat(
-            [segments.obs["prompt"][b, 0][segments.obs["prompt_mask"][b, 0]], segments.act[b, k][segments.mask[b, k]]]
-        )
-        for b in range(6)
-        for k in range(3)
-    ]
+    prompts = [segments.obs["prompt"][b, 0][segments.obs["prompt_mask"][b, 0]] for b in range(6)]
+    texts = [torch.cat([prompts[b], segments.act[b, k][segments.mask[b, k]]]) for b in range(6) for k in range(3)]
     ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
     mask = torch.arange(ids.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
     logits = net(input_ids=ids, attention_mask=mask.long()).logits
