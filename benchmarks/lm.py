@@ -4,10 +4,10 @@
     python benchmarks/lm.py --models qwen-0.5b llama-1b      # on a GPU; peers in their own environment
     python benchmarks/lm.py --models qwen-0.5b --peer-python python3 --what dpo --laws long
 
-No weights are needed: models are drawn at random from their configurations, and answers have the lengths they are given.
-Each side runs in processes of its own, in turn; peers are trl as it comes (`default`), with its reference computed
-beforehand and no checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed,
-log-probabilities and gradients are held against the plain model's, and shown.
+No weights are needed: models are drawn at random, and answers have the lengths they are given. Each side runs in
+processes of its own, in turn; peers are trl as it comes (`default`), with its reference computed beforehand and no
+checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed, log-probabilities
+and gradients are held against the plain model's, and shown.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class LM(nn.Module):
 
     law: what answers are sampled by, and log-probabilities are of. row: tokens that go through the model as one row; on
     a GPU larger ones are faster until its memory is full. low: the type of products on a GPU (weights stay as they
-    are), None for that of the weights. Raises ValueError for a model in which tokens reach others by more than attention.
+    are), None for that of the weights. Raises ValueError for a model in which tokens reach others by other ways too.
     """
 
     density = False

@@ -2,7 +2,7 @@
 
     python trl_dpo.py MODEL STEPS default:8,tuned:8,grouped:8 PAIRS.jsonl...
 
-A variant and the pairs that go through the model together; the variants are those of lm.py. The last line printed is JSON.
+A variant and the pairs that go through the model together; the variants are lm.py's. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -81,11 +81,7 @@ def main(model: str, data: str, variant: str, batch: int, steps: int) -> dict[st
         use_cpu=not gpu,
         seed=0,
         **({"gradient_checkpointing": False, "precompute_ref_log_probs": True} if tuned else {}),
-        **(
-            {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
-            if variant == "grouped"
-            else {}
-        ),
+        **(GROUPED if variant == "grouped" else {}),
     )
     clock = Clock()
     trainer = Tokens(
