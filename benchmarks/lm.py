@@ -6,8 +6,8 @@
 
 No weights are needed: models are drawn at random, and answers have the lengths they are given. Each side runs in
 processes of its own, in turn; peers are trl as it comes (`default`), with its reference computed beforehand and no
-checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed, log-probabilities
-and gradients are held against the plain model's, and shown.
+checkpointing (`tuned`), and with pairs of like length in a batch (`grouped`). Before anything is timed, our
+log-probabilities and gradients are held against the plain model's, and shown.
 """
 
 from __future__ import annotations
