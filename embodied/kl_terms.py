@@ -12,7 +12,7 @@ from torch import Tensor
 from embodied.feedback import Feedback
 from embodied.fit import Objective, precise
 from embodied.policy import Anchored, Policy
-from embodied.policy_gradient import _known
+from embodied.policy_gradient import known
 from embodied.reference import Reference
 from embodied.remembered import Remembered
 
@@ -69,7 +69,7 @@ def forward_kl(policy: Policy, reference: Policy) -> Objective:
         if isinstance(anchor, Anchored):
             return _over_steps(anchor.kl(policy, segments), segments.mask, mean=True)
         logp = precise("log-probabilities", policy.log_prob(segments))
-        old = _known(segments.log_prob, segments.mask, "the forward KL from samples")
+        old = known(segments.log_prob, segments.mask, "the forward KL from samples")
         with torch.no_grad():
             ref = reference.log_prob(segments)
         logp, old, ref = (torch.where(segments.mask, x, 0.0) for x in (logp, old, ref))

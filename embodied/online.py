@@ -4,8 +4,8 @@ gather = partial(collect, contexts, policy.sample, reward, 4, rng)
 for report in online(objective, gather, opt, rounds=100, steps=1, batch=64, rng=rng):
     print(report.judged)
 
-RAFT       imitate(policy)                                                         judge best(reward)
-SuperHF    plus(imitate(policy), (0.35, forward_kl(policy, reference)))            judge best(reward)
+RAFT       imitate(policy)                                                         judge best_only(reward)
+SuperHF    plus(imitate(policy), (0.35, forward_kl(policy, reference)))            judge best_only(reward)
 RLOO, P3O  policy_gradient(policy, ...)                                            judge reward
 online IPO direct(policy, ipo(tau, log_ratio), reference)                          judge win_rate(prefer)
 SPPO       direct(policy, sppo(eta), reference := Reference(policy, previous))     judge win_rate(prefer)
@@ -46,23 +46,21 @@ def collect(contexts: Any, sample: Sample, judge: Judge, k: int, rng: np.random.
     target = judge(segments).detach()
     if list(target.shape) != given:
         raise ValueError(f"the judge said {list(target.shape)} of {given} samples; give one number of each, [B,K]")
-    if not (finite := torch.isfinite(target)).all():
-        row, alternative = (~finite).nonzero()[0].tolist()
-        raise ValueError(
-            f"the judge gave {target[row, alternative].item()} for alternative {alternative} of row {row}; "
-            "give finite numbers"
-        )
+    _check_finite(target)
     one = torch.ones(len(segments), device=target.device)
     return Feedback(segments, target, one, torch.zeros_like(one).long(), one.bool(), "reward")
 
 
-def best(reward: Judge) -> Judge:
-    """1 for the best of each row and 0 for the others; those that are equal share it. Imitated, this is RAFT."""
+def best_only(reward: Judge) -> Judge:
+    """1 for the best of each row and 0 for the others; those that are equal share it. Imitated, this is RAFT.
+
+    Raises ValueError for NaN or infinity, with the row.
+    """
 
     def judge(segments: Segments) -> Tensor:
         judged = reward(segments)
-        top = (judged == judged.amax(-1, keepdim=True)).to(judged.dtype)
-        # A row with NaN has no best: NaN is handed on, and named by whoever collects.
+        _check_finite(judged)
+        top = judged == judged.amax(-1, keepdim=True)
         return top / top.sum(-1, keepdim=True)
 
     return judge
@@ -80,9 +78,9 @@ def win_rate(prefer: Prefer) -> Judge:
         if list(chance.shape) != [rows, k, k] or k < 2:
             raise ValueError(f"prefer gave {list(chance.shape)} for {[rows, k]} samples; give [B,K,K], K at least 2")
         other = ~torch.eye(k, dtype=torch.bool, device=chance.device)
-        wrong = other & ~((chance + chance.mT - 1).abs() < 1e-4)
-        if (wrong | (other & ~((chance >= 0) & (chance <= 1)))).any():
-            row, i, j = (wrong | (other & ~((chance >= 0) & (chance <= 1)))).nonzero()[0].tolist()
+        sound = ((chance + chance.mT - 1).abs() < 1e-4) & (chance >= 0) & (chance <= 1)
+        if (wrong := other & ~sound).any():
+            row, i, j = wrong.nonzero()[0].tolist()
             raise ValueError(
                 f"row {row}: alternative {i} is better than {j} with chance {chance[row, i, j]:g}, and {j} than {i} "
                 f"with {chance[row, j, i]:g}; give chances that add up to 1"
@@ -90,6 +88,15 @@ def win_rate(prefer: Prefer) -> Judge:
         return torch.where(other, chance, 0.0).sum(-1) / (k - 1)
 
     return judge
+
+
+def _check_finite(judged: Tensor) -> None:
+    if not (finite := torch.isfinite(judged)).all():
+        row, alternative = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"the judge gave {judged[row, alternative].item()} for alternative {alternative} of row {row}; give finite "
+            "numbers"
+        )
 
 
 @dataclass(frozen=True, eq=False)

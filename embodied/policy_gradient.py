@@ -66,7 +66,7 @@ def acted_log_ratio(feedback: Feedback, reference: Policy | None) -> Tensor | No
     if reference is None:
         return None
     segments = feedback.segments
-    old = _known(segments.log_prob, segments.mask, "the KL to a reference")
+    old = known(segments.log_prob, segments.mask, "the KL to a reference")
     with torch.no_grad():
         return torch.where(segments.mask, old - reference.log_prob(segments), 0.0)
 
@@ -158,10 +158,11 @@ def _mean_pair(x: Tensor) -> Tensor:
 
 
 def _moved(logp: Tensor, old: Tensor, mask: Tensor, what: str) -> Tensor:
-    return torch.where(mask, logp - _known(old, mask, what), 0.0)
+    return torch.where(mask, logp - known(old, mask, what), 0.0)
 
 
-def _known(old: Tensor, mask: Tensor, what: str) -> Tensor:
+def known(old: Tensor, mask: Tensor, what: str) -> Tensor:
+    """The log-probabilities [B,K,T] of when it acted. Raises ValueError where the mask has one that is not known."""
     if (unknown := mask & ~torch.isfinite(old)).any():
         row = int(unknown.nonzero()[0, 0])
         raise ValueError(
