@@ -60,7 +60,7 @@ def best_only(reward: Judge) -> Judge:
     def judge(segments: Segments) -> Tensor:
         judged = reward(segments)
         _check_finite(judged)
-        top = judged == judged.amax(-1, keepdim=True)
+        top = (judged == judged.amax(-1, keepdim=True)).to(torch.promote_types(judged.dtype, torch.float32))
         return top / top.sum(-1, keepdim=True)
 
     return judge

@@ -5,6 +5,7 @@ Every optimum is known, and so is every expectation over samples: `every` gives 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,16 @@ class Bandit:
     def optimum(self, kl: float) -> SoftmaxTable:
         """Of the reward less kl times the KL from the prior."""
         return SoftmaxTable((self.prior + self.reward / kl).log_softmax(-1))
+
+    def efficiency(self, policy: SoftmaxTable) -> float:
+        """Its gain in reward, as a share of what the best policy of the same KL gains."""
+        reward, far = self.figures(policy)
+        low, high = 1e-3, 1e3
+        for _ in range(60):
+            kl = math.sqrt(low * high)
+            low, high = (low, kl) if self.figures(self.optimum(kl))[1] < far else (kl, high)
+        begun = self.figures(self.policy())[0]
+        return (reward - begun) / (self.figures(self.optimum(high))[0] - begun)
 
     def share(self, policy: SoftmaxTable, kl: float) -> float:
         """How much of what can be gained of that the policy has gained: 0 for the prior, 1 for the optimum."""

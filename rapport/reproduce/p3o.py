@@ -91,7 +91,7 @@ def shifted(world: Bandit, surrogate: Surrogate, advantage: Advantage, seed: int
 
 
 def learned(world: Bandit, name: str, seed: int, progress: Progress) -> SoftmaxTable:
-    """The policy after 240 rounds."""
+    """The policy after 120 rounds."""
     value = torch.zeros(CONTEXTS, dtype=torch.float64, requires_grad=True)
 
     def critic(segments: Segments) -> Tensor:
@@ -115,9 +115,9 @@ def learned(world: Bandit, name: str, seed: int, progress: Progress) -> SoftmaxT
         world.judge,
         [seed, 53],
         k=2,
-        rounds=240,
+        rounds=120,
         steps=2,
-        rate=0.02,
+        rate=0.03,
         more=lambda: [value] if name == "critic" else [],
         progress=progress,
     )

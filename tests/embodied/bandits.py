@@ -52,6 +52,11 @@ def slope(value: Callable[[Tensor], Tensor], table: SoftmaxTable) -> Tensor:
     return found
 
 
+def near(found: Tensor, wanted: Tensor, atol: float = 1e-12) -> bool:
+    """As allclose, with no relative tolerance on top."""
+    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= atol)
+
+
 # --- two steps: state 0, then state 1 or 2 by what was done
 
 

@@ -15,7 +15,7 @@ from embodied.policy_gradient import clipped, leave_one_out, policy_gradient
 from embodied.reference import Reference
 from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable
-from tests.embodied.bandits import LAW, REWARD, chain, every, feedback, gradient, policy, reference, slope
+from tests.embodied.bandits import LAW, REWARD, chain, every, feedback, gradient, near, policy, reference, slope
 
 
 def reverse(logp: Tensor) -> Tensor:
@@ -50,8 +50,8 @@ def test_which_kl_the_value_is_and_which_the_gradient_descends(estimator, value,
     if value is not None:
         assert mean.item() == pytest.approx(value(table.logits.log_softmax(-1)).item(), abs=1e-12)
     found, other = gradient(term, data, table), forward if direction is reverse else reverse
-    assert torch.allclose(found, slope(direction, table), atol=1e-12)
-    assert not torch.allclose(found, slope(other, table), atol=1e-2)
+    assert near(found, slope(direction, table), 1e-12)
+    assert not near(found, slope(other, table), 1e-2)
 
 
 def test_the_forward_kl_is_the_same_exactly_and_from_samples_also_when_the_policy_has_moved() -> None:
@@ -59,8 +59,8 @@ def test_the_forward_kl_is_the_same_exactly_and_from_samples_also_when_the_polic
     data = every(acted, 2)
     exact = gradient(forward_kl(table, reference()), data, table)
     sampled = forward_kl(Silent(table), Silent(reference()))
-    assert torch.allclose(exact, slope(forward, table), atol=1e-12)
-    assert torch.allclose(gradient(sampled, data, table), slope(forward, table), atol=1e-12)
+    assert near(exact, slope(forward, table), 1e-12)
+    assert near(gradient(sampled, data, table), slope(forward, table), 1e-12)
     mean = (data.weight * sampled(data)).sum() / data.weight.sum()
     assert mean.item() == pytest.approx(forward(table.logits.log_softmax(-1)).item(), abs=1e-12)
     assert (sampled(data) >= 0).all()
@@ -76,7 +76,7 @@ def test_only_the_policy_moves_toward_the_reference() -> None:
     assert held.policy.logits.grad is None  # type: ignore[attr-defined]
     opt = torch.optim.SGD(table.parameters(), lr=1.0)
     fit(forward_kl(table, held), data, opt, steps=800, batch=99, rng=np.random.default_rng(0))
-    assert torch.allclose(torch.from_numpy(table.probabilities()), LAW, atol=1e-8)
+    assert near(torch.from_numpy(table.probabilities()), LAW, 1e-8)
 
 
 def test_for_arms_the_forward_kl_is_that_of_gaussians() -> None:
@@ -88,7 +88,7 @@ def test_for_arms_the_forward_kl_is_that_of_gaussians() -> None:
     normal = torch.distributions.Normal
     each = torch.distributions.kl_divergence(normal(m1, s1.exp()), normal(m2, s2.exp().expand_as(m2))).sum(-1)
     wanted = (each * mask).sum(-1) / mask.sum(-1)
-    assert torch.allclose(forward_kl(ours, theirs)(data), wanted[:, 0], atol=1e-6)
+    assert near(forward_kl(ours, theirs)(data), wanted[:, 0], 1e-6)
 
 
 def test_steps_are_summed_or_averaged() -> None:
@@ -110,7 +110,7 @@ def test_grpo_s_k3_has_an_optimum_of_its_own() -> None:
         fit(objective, every(table, 2), opt, steps=1, batch=99, rng=np.random.default_rng(0))
     law = torch.from_numpy(table.probabilities())
     expected = beta * LAW / (beta + (law * REWARD).sum(-1, keepdim=True) - REWARD)
-    assert torch.allclose(law, expected, atol=1e-6)
+    assert near(law, expected, 1e-6)
 
 
 def test_what_has_no_meaning_is_refused() -> None:

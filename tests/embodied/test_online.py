@@ -31,7 +31,7 @@ from embodied.policy_gradient import (
 from embodied.reference import Reference, previous
 from embodied.scores import log_ratio
 from policies.table import SoftmaxTable
-from tests.embodied.bandits import LAW, REWARD, every, gradient, policy, reference, reward
+from tests.embodied.bandits import LAW, REWARD, every, gradient, near, policy, reference, reward
 
 KL = 1.0
 OPTIMUM = (LAW.log() + REWARD / KL).softmax(-1)
@@ -64,7 +64,7 @@ def test_rounds_end_at_the_optimum_under_the_kl(surrogate, advantage) -> None:  
     )
     reports = list(rounds)
     assert len(reports) == 200 and [r.round for r in reports[:2]] == [0, 1]
-    assert torch.allclose(torch.from_numpy(table.probabilities()), OPTIMUM, atol=1e-5)
+    assert near(torch.from_numpy(table.probabilities()), OPTIMUM, 1e-5)
 
 
 def test_with_real_samples_too() -> None:
@@ -95,7 +95,7 @@ def test_raft_of_t_rounds_is_best_of_k_to_the_t() -> None:
         with torch.no_grad():
             table.logits.copy_(imitated.log())
         assert gradient(imitate(table), data, table).abs().max() < 1e-14
-        assert torch.allclose(imitated, best_of_law(law, REWARD, k**t), atol=1e-12)
+        assert near(imitated, best_of_law(law, REWARD, k**t), 1e-12)
 
 
 def test_raft_by_fit_comes_close_to_it() -> None:
@@ -103,7 +103,7 @@ def test_raft_by_fit_comes_close_to_it() -> None:
     law, opt = torch.from_numpy(table.probabilities()), torch.optim.Adam(table.parameters(), lr=0.05)
     for _ in range(2):
         fit(imitate(table), every(table, 2, best_only(reward)), opt, steps=800, batch=99, rng=nowhere())
-    assert torch.allclose(torch.from_numpy(table.probabilities()), best_of_law(law, REWARD, 4), atol=1e-3)
+    assert near(torch.from_numpy(table.probabilities()), best_of_law(law, REWARD, 4), 1e-3)
 
 
 def test_superhf_of_a_fixed_sampler_is_a_mixture() -> None:
@@ -115,7 +115,7 @@ def test_superhf_of_a_fixed_sampler_is_a_mixture() -> None:
     wanted = (best + kappa * LAW) / (1 + kappa)
     opt = torch.optim.SGD(table.parameters(), lr=3.0)
     fit(objective, data, opt, steps=300, batch=999, rng=nowhere())
-    assert torch.allclose(torch.from_numpy(table.probabilities()), wanted, atol=1e-8)
+    assert near(torch.from_numpy(table.probabilities()), wanted, 1e-8)
     alone = plus(imitate(table), (0.0, forward_kl(table, reference())))
     assert torch.equal(alone(data), imitate(table)(data))  # kappa 0 is RAFT
 
@@ -136,7 +136,7 @@ def test_online_ipo_ends_at_the_equilibrium() -> None:
     for _ in online(objective, gather, opt, rounds=250, steps=1, batch=99, rng=nowhere(), reference=held, policy=table):  # type: ignore[arg-type]
         pass
     law = torch.from_numpy(table.probabilities())
-    assert torch.allclose(law, (LAW.log() + law @ prefer.double().T / tau).softmax(-1), atol=1e-6)
+    assert near(law, (LAW.log() + law @ prefer.double().T / tau).softmax(-1), 1e-6)
 
 
 def test_sppo_follows_its_reference() -> None:

@@ -33,7 +33,7 @@ from embodied.policy_gradient import (
 )
 from embodied.reference import Reference
 from policies.table import SoftmaxTable
-from tests.embodied.bandits import REWARD, chain, every, feedback, gradient, policy, reference, reward, slope, walk_law
+from tests.embodied.bandits import REWARD, chain, every, feedback, gradient, near, policy, reference, reward, slope, walk_law
 
 KL = 0.3
 
@@ -70,9 +70,9 @@ def test_the_expected_gradient_is_that_of_the_regularised_reward_and_its_twin_s_
     table = policy()
     data, wanted = every(table, k), -factor * slope(regularised, table)
     found = gradient(policy_gradient(table, surrogate, advantage, reference()), data, table)
-    assert torch.allclose(found, wanted, atol=1e-12)
+    assert near(found, wanted, 1e-12)
     twin = policy_gradient(table, surrogate, lambda f, r: -advantage(f, r), reference())
-    assert not torch.allclose(gradient(twin, data, table), wanted, atol=1e-2)
+    assert not near(gradient(twin, data, table), wanted, 1e-2)
 
 
 @pytest.mark.parametrize("name", ["RLOO of 2", "P3O, separate", "P3O, joint"])
@@ -84,7 +84,7 @@ def test_at_the_start_p3o_is_rloo_of_two_and_twice_grpo_sample_by_sample(name: s
     each = policy_gradient(table, surrogate, advantage, reference())
     for row in range(40):
         one = data[row]
-        assert torch.allclose(gradient(each, one, table), 2 * gradient(grpo, one, table), atol=1e-14)
+        assert near(gradient(each, one, table), 2 * gradient(grpo, one, table), 1e-14)
 
 
 def test_the_ratio_is_one_before_the_first_step() -> None:
@@ -129,9 +129,9 @@ def test_on_a_chain_gae_is_exact_with_any_critic_for_lam_1_and_with_the_true_one
 
     for lam, who in ((1.0, critic), (1.0, right), (0.5, right), (0.0, right)):
         found = gradient(policy_gradient(table, clipped(), GAE(who, lam=lam)), data, table)
-        assert torch.allclose(found, wanted, atol=1e-12), (lam, who)
+        assert near(found, wanted, 1e-12), (lam, who)
     wrong = gradient(policy_gradient(table, clipped(), GAE(critic, lam=0.0)), data, table)
-    assert not torch.allclose(wrong, wanted, atol=1e-2)
+    assert not near(wrong, wanted, 1e-2)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_on_a_chain_the_kl_in_the_reward_is_the_kl_of_the_walks(
     wanted = -slope(
         lambda logp: (walk_law(logp).exp() * (WALK_REWARD - KL * (walk_law(logp) - ref))).sum(), table
     )
-    assert torch.allclose(gradient(policy_gradient(table, surrogate, advantage, anchor), data, table), wanted, atol=1e-12)
+    assert near(gradient(policy_gradient(table, surrogate, advantage, anchor), data, table), wanted, 1e-12)
 
 
 def test_nash_credits_a_step_with_the_log_ratios_from_it_on() -> None:
@@ -188,7 +188,7 @@ def test_nash_teaches_the_players_alone() -> None:
     law = opponent.logits.detach().exp()
     wanted = -slope(lambda logp: torch.einsum("sa,sab,sb->s", logp.exp(), chance, law).mean(), table)
     found = gradient(policy_gradient(table, reinforce, nash(0.0)), data, table)
-    assert torch.allclose(found, wanted, atol=1e-12)
+    assert near(found, wanted, 1e-12)
     with pytest.raises(ValueError, match="players is 3 of K = 2"):
         policy_gradient(table, reinforce, nash(0.0, players=3))(data)
 
@@ -210,8 +210,8 @@ def test_gae_is_stable_baselines_3_s() -> None:
     said = torch.cat([torch.from_numpy(values.T)[None], pad], -1)
     estimate = GAE(lambda s: said, kl=1.0, gamma=0.9, lam=0.8)
     worth, returns = estimate.estimate(data, torch.where(mask, -given, 0.0))
-    assert torch.allclose(worth[0, :, :7].T.float(), torch.from_numpy(buffer.advantages), atol=1e-5)
-    assert torch.allclose(returns[0, :, :7].T.float(), torch.from_numpy(buffer.returns), atol=1e-5)
+    assert near(worth[0, :, :7].T.float(), torch.from_numpy(buffer.advantages), 1e-5)
+    assert near(returns[0, :, :7].T.float(), torch.from_numpy(buffer.returns), 1e-5)
     assert (worth[..., 7:] == 0).all() and (returns[..., 7:] == 0).all()
     white = replace(estimate, whiten=True)(data, torch.where(mask, -given, 0.0))[mask]
     assert white.mean().item() == pytest.approx(0, abs=1e-6)
@@ -230,7 +230,7 @@ def test_a_critic_learns_what_is_still_to_come() -> None:
     both = plus(policy_gradient(table, clipped(), estimate), (1.0, critic_loss(estimate)))
     opt = torch.optim.SGD([value], lr=1.0)
     fit(both, chain_feedback(table, 1), opt, steps=200, batch=99, rng=np.random.default_rng(0))
-    assert torch.allclose(value.detach(), true_values(table), atol=1e-8)
+    assert near(value.detach(), true_values(table), 1e-8)
 
 
 # --- clips
@@ -371,9 +371,9 @@ def test_padding_order_and_a_shifted_reference_change_nothing(name: str) -> None
     s = data.segments
     assert isinstance(s.obs, Tensor)
     long = Segments(padded(s.obs, 1.0), padded(s.act, 2.0), padded(s.mask, 0), padded(s.log_prob, math.nan))
-    assert torch.allclose(objective(replace(data, segments=long)), wanted, atol=1e-14)
+    assert near(objective(replace(data, segments=long)), wanted, 1e-14)
     turned = Segments(s.obs.flip(1), s.act.flip(1), s.mask.flip(1), s.log_prob.flip(1))
-    assert torch.allclose(objective(replace(data, segments=turned, target=data.target.flip(1))), wanted, atol=1e-14)
+    assert near(objective(replace(data, segments=turned, target=data.target.flip(1))), wanted, 1e-14)
 
     class Shifted:
         density = False
@@ -383,7 +383,7 @@ def test_padding_order_and_a_shifted_reference_change_nothing(name: str) -> None
 
     if "REINFORCE" not in name and name != "PPO":
         other = policy_gradient(table, surrogate, advantage, Shifted())
-        assert torch.allclose(other(data), wanted, atol=1e-12)
+        assert near(other(data), wanted, 1e-12)
 
 
 def test_only_the_policy_is_differentiated() -> None:

@@ -21,7 +21,7 @@ from embodied.reference import Reference, average, ema, extrapolate, fixed, prev
 from embodied.remembered import Remembered, RememberedError, weights_fingerprint
 from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable
-from tests.embodied.bandits import every, feedback, policy
+from tests.embodied.bandits import every, feedback, near, policy
 
 
 def arm(seed: int = 0) -> GaussianPolicy:
@@ -62,7 +62,7 @@ def test_a_rule_says_what_becomes_of_the_weights(rule, share) -> None:  # type: 
     reference.update(new)
     wanted = SoftmaxTable(share * before + (1 - share) * new.logits.detach())
     seen = every(new, 1).segments
-    assert torch.allclose(reference.log_prob(seen), wanted.log_prob(seen), atol=1e-14)
+    assert near(reference.log_prob(seen), wanted.log_prob(seen), 1e-14)
     assert not reference.log_prob(seen).requires_grad and reference.density is False
 
 
@@ -164,7 +164,7 @@ def test_the_same_steps_are_found_again_whatever_they_are_padded_to_and_held_aga
     counted, s = Counted(arm()), segments(4, 3)
     memory = Remembered(counted)
     wanted = torch.where(s.mask, arm().log_prob(s), 0.0)
-    assert torch.allclose(memory.log_prob(s), wanted, atol=1e-6) and counted.asked == 12
+    assert near(memory.log_prob(s), wanted, 1e-6) and counted.asked == 12
     assert torch.equal(memory.log_prob(padded(s, 4))[:, :, :5], memory.log_prob(s))
     assert (memory.log_prob(padded(s, 4))[:, :, 5:] == 0).all()
     one = torch.ones(4)
