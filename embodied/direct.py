@@ -107,4 +107,3 @@ class Direct:
                 kl = self.policy.kl(self.reference.policy, segments)
             score = score - torch.where(segments.mask, kl, 0.0).sum(-1).mean()
         return score
-

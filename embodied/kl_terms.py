@@ -20,7 +20,7 @@ from embodied.remembered import Remembered
 def kl_term(
     policy: Policy, reference: Policy, estimator: Literal["exact", "k2", "k3"] = "exact", mean: bool = False
 ) -> Objective:
-    """The KL of the next action at each step of the samples, summed over the steps or with `mean` averaged; mean over K.
+    """The KL of the next action at each step of the samples, summed over steps or with `mean` averaged; mean over K.
 
     With d = log pi/pi_ref of what was done, on samples of the policy itself (Schulman 2020, "Approximating KL
     divergence"): exact asks the policy, KL(policy, reference). k2 is d^2/2: its expected gradient is that KL's. k3 is

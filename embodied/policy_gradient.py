@@ -1,4 +1,4 @@
-"""Policy gradients on judged samples: how much better each was (an advantage), and how the policy follows (a surrogate).
+"""Policy gradients on judged samples: by how much each was better (advantage), how the policy follows (surrogate).
 
 policy_gradient(policy, reinforce, plain(baseline="batch"))                                  REINFORCE
 policy_gradient(policy, clipped(0.2, "sequence"), leave_one_out(kl=0.05), reference)         RLOO
@@ -300,7 +300,7 @@ class GAE:
 
 
 def critic_loss(advantage: GAE, reference: Policy | None = None) -> Objective:
-    """Half the squared error of the critic, mean over steps and K; `plus(policy_gradient(...), (0.1, critic_loss(...)))`.
+    """Half the squared error of the critic, mean over steps and K, to be added with `plus`.
 
     The reference is the one that the policy gradient was given, for the price of the KL.
     """

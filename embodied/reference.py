@@ -34,7 +34,7 @@ def previous(reference: State, policy: State) -> State:
 
 
 def ema(rate: float) -> Rule:
-    """rate times the reference and 1 - rate times the policy, of the weights. Raises ValueError unless 0 <= rate < 1."""
+    """rate times the reference's weights and 1 - rate times the policy's. Raises ValueError unless 0 <= rate < 1."""
     if not 0 <= rate < 1:
         raise ValueError(f"rate is {rate}; give the share that the reference keeps, at least 0 and below 1")
     return lambda reference, policy: average([reference, policy], [rate, 1 - rate])
@@ -43,8 +43,8 @@ def ema(rate: float) -> Rule:
 class Reference:
     """A frozen copy of a policy with a rule of how it follows; itself a policy. Stateful, so that a run resumes.
 
-    What `Remembered` knows of it is in `memory`, and is forgotten when it moves. A policy that changed by itself since
-    it was copied, without `update`, is of no account.
+    It follows when it is told to (`update`), and forgets then what its `memory` knows. A policy of several GB is copied
+    too; where it can say itself what it was (an adapter switched off), give that as the reference instead.
     """
 
     def __init__(self, policy: Policy, rule: Rule = fixed) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from embodied import atomic
 from embodied.feedback import Segments
 from embodied.policy import Policy
+from embodied.records import Array
 
 VERSION = "1"
 
@@ -88,7 +89,7 @@ class Remembered:
         if not path.exists():
             return 0
         try:
-            with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, "pt") as file:
                 about, arrays = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             keys, steps, logp = (arrays[name] for name in ("keys", "steps", "log_prob"))
             theirs, version = about["policy"], about["version"]
@@ -150,7 +151,7 @@ def _keys(segments: Segments) -> Iterator[list[bytes]]:
                 parts.append((segments.obs[name], segments.obs.get(f"{name}_mask", whole)))
     else:
         parts.append((segments.obs, segments.mask))
-    told = []
+    told: list[tuple[bytes, Array, Array, bool]] = []
     for x, mask in parts:
         select = mask.detach().cpu().numpy()
         about = f"{x.dtype} {list(x.shape[select.ndim :])}".encode()
@@ -159,9 +160,9 @@ def _keys(segments: Segments) -> Iterator[list[bytes]]:
         row = []
         for k in range(alternatives):
             key = hashlib.blake2b(digest_size=32)
-            for about, x, select, everything in told:
+            for about, bytes_of, select, everything in told:
                 # Shared by the alternatives where there is one for all of them.
-                content = x[b, k if x.shape[1] > 1 else 0]
+                content = bytes_of[b, k if bytes_of.shape[1] > 1 else 0]
                 if not everything:
                     content = content[select[b, k if select.shape[1] > 1 else 0]]
                 key.update(about + len(content).to_bytes(8, "little"))

@@ -107,9 +107,7 @@ def reproduce(
         progress=lambda share: progress(0.5 + 0.5 * share),
         **go,  # type: ignore[arg-type]
     )
-    wanted = world.figures(
-        SoftmaxTable(best_of_law(world.prior.exp(), world.reward, K**ROUNDS).log())
-    )
+    wanted = world.figures(SoftmaxTable(best_of_law(world.prior.exp(), world.reward, K**ROUNDS).log()))
     ours, theirs = world.figures(policy), world.figures(rloo)
     return [
         Mechanism("best of 4 from the golden numbers", golden(), 1e-12),
@@ -118,7 +116,9 @@ def reproduce(
         Mechanism("KL above log n - (n-1)/n", above, 1e-9),
         Mechanism("best of each context: choices changed by what contexts pay to all", local, 0.0),
         Mechanism("best of the batch: the same", batch, 0.1, "at least", CHANGED),
-        Mechanism(f"from samples: reward from that of the best of {K**ROUNDS}", abs(ours[0] - wanted[0]), 0.3, "at most", NEAR),
+        Mechanism(
+            f"from samples: reward from that of the best of {K**ROUNDS}", abs(ours[0] - wanted[0]), 0.3, "at most", NEAR
+        ),
     ], [
         Comparison(
             f"reward after {ROUNDS} rounds of samples: RAFT less RLOO without a KL",

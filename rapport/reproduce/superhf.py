@@ -116,7 +116,9 @@ def reproduce(
         Mechanism("without kappa: from RAFT's loss", plain, 0.0),
         Mechanism("again and again: the law from its own mixture", still, 1e-9),
         Mechanism("from samples: total variation from that law", off, 0.15, "at most", OFF),
-        Mechanism("KL from before, nats: RAFT less SuperHF", figures["RAFT"][1] - figures["SuperHF"][1], 0.1, "at least", LESS),
+        Mechanism(
+            "KL from before, nats: RAFT less SuperHF", figures["RAFT"][1] - figures["SuperHF"][1], 0.1, "at least", LESS
+        ),
     ], [
         Comparison(
             f"share of what the best policy of its KL gains: SuperHF less {name}",

@@ -60,7 +60,15 @@ def test_rounds_end_at_the_optimum_under_the_kl(surrogate, advantage) -> None:  
     opt = torch.optim.SGD(table.parameters(), lr=2.5)
     objective = policy_gradient(table, surrogate, advantage, held)
     rounds = online(
-        objective, lambda: every(table, 2), opt, rounds=200, steps=2, batch=99, rng=nowhere(), reference=held, policy=table
+        objective,
+        lambda: every(table, 2),
+        opt,
+        rounds=200,
+        steps=2,
+        batch=99,
+        rng=nowhere(),
+        reference=held,
+        policy=table,
     )
     reports = list(rounds)
     assert len(reports) == 200 and [r.round for r in reports[:2]] == [0, 1]
@@ -73,9 +81,7 @@ def test_with_real_samples_too() -> None:
     objective = policy_gradient(table, clipped(level="sequence"), leave_one_out(kl=KL), held)
     opt = torch.optim.Adam(table.parameters(), lr=0.03)
     gather = partial(collect, torch.arange(2).repeat(64), table.sample, reward, 4, rng)
-    reports = list(
-        online(objective, gather, opt, rounds=120, steps=2, batch=64, rng=rng, reference=held, policy=table)
-    )
+    reports = list(online(objective, gather, opt, rounds=120, steps=2, batch=64, rng=rng, reference=held, policy=table))
     assert (torch.from_numpy(table.probabilities()) - OPTIMUM).abs().max() < 0.06
     assert reports[-1].judged > reports[0].judged + 0.15 and len(held.memory) == 0
 
@@ -159,7 +165,12 @@ def test_sppo_follows_its_reference() -> None:
 def test_rounds_in_parts_are_the_whole_bit_for_bit_also_through_a_checkpoint(tmp_path: Path) -> None:
     def start() -> tuple[SoftmaxTable, torch.optim.Optimizer, Reference, np.random.Generator]:
         table = policy()
-        return table, torch.optim.Adam(table.parameters(), lr=0.05), Reference(table, previous), np.random.default_rng(4)
+        return (
+            table,
+            torch.optim.Adam(table.parameters(), lr=0.05),
+            Reference(table, previous),
+            np.random.default_rng(4),
+        )
 
     def go(table, opt, held, rng, rounds):  # type: ignore[no-untyped-def]
         objective = policy_gradient(table, jointly_clipped(), plain(kl=0.1), held)

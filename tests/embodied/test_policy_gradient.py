@@ -33,7 +33,19 @@ from embodied.policy_gradient import (
 )
 from embodied.reference import Reference
 from policies.table import SoftmaxTable
-from tests.embodied.bandits import REWARD, chain, every, feedback, gradient, near, policy, reference, reward, slope, walk_law
+from tests.embodied.bandits import (
+    REWARD,
+    chain,
+    every,
+    feedback,
+    gradient,
+    near,
+    policy,
+    reference,
+    reward,
+    slope,
+    walk_law,
+)
 
 KL = 0.3
 
@@ -149,9 +161,7 @@ def test_on_a_chain_the_kl_in_the_reward_is_the_kl_of_the_walks(
 ) -> None:
     table, anchor = chain_policy()
     data, ref = chain_feedback(table, k), walk_law(anchor.logits.detach().log_softmax(-1))
-    wanted = -slope(
-        lambda logp: (walk_law(logp).exp() * (WALK_REWARD - KL * (walk_law(logp) - ref))).sum(), table
-    )
+    wanted = -slope(lambda logp: (walk_law(logp).exp() * (WALK_REWARD - KL * (walk_law(logp) - ref))).sum(), table)
     assert near(gradient(policy_gradient(table, surrogate, advantage, anchor), data, table), wanted, 1e-12)
 
 
@@ -294,9 +304,7 @@ def test_p3o_s_clips_by_finite_differences_of_its_plain_form(
         value, found = coefficients(surrogate, old + moved, old, worth)
         assert value == pytest.approx(plainly((first, second), (first, second), gap, width), abs=1e-12)
         for i, (a, b) in enumerate(((1e-6, 0.0), (0.0, 1e-6))):
-            up, down = (
-                plainly((first + s * a, second + s * b), (first, second), gap, width) for s in (1.0, -1.0)
-            )
+            up, down = (plainly((first + s * a, second + s * b), (first, second), gap, width) for s in (1.0, -1.0))
             assert found[0, i, 0].item() == pytest.approx((up - down) / 2e-6, abs=1e-8)
         stopped += int((found == 0).all())
     assert 0 < stopped < len(GRID) ** 2

@@ -157,7 +157,9 @@ def padded(s: Segments, steps: int) -> Segments:
 
     assert isinstance(s.obs, Tensor)
     mask = torch.cat([s.mask, torch.zeros(*s.mask.shape[:2], steps, dtype=torch.bool)], 2)
-    return Segments(longer(s.obs), longer(s.act), mask, torch.cat([s.log_prob, s.log_prob.new_zeros(*mask.shape[:2], steps)], 2))
+    return Segments(
+        longer(s.obs), longer(s.act), mask, torch.cat([s.log_prob, s.log_prob.new_zeros(*mask.shape[:2], steps)], 2)
+    )
 
 
 def test_the_same_steps_are_found_again_whatever_they_are_padded_to_and_held_against() -> None:
