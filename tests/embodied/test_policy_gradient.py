@@ -333,7 +333,7 @@ def test_of_two_grpo_hears_the_sign_alone() -> None:
 
 
 def test_what_a_context_pays_is_nothing_to_a_pair_and_something_to_a_baseline() -> None:
-    """Rewards shifted by up to 100 in each context: P3O, RLOO and GRPO end where they did, a frozen critic's PPO not."""
+    """Rewards shifted in each context: P3O, RLOO and GRPO end where they did, PPO with a frozen critic does not."""
     apart = {}
     shift = torch.tensor([[57.0], [-88.0]], dtype=torch.float64)
     settings: dict[str, tuple[Surrogate, Advantage]] = {

@@ -121,7 +121,7 @@ def test_golden_numbers_of_accelerated_preference_optimisation() -> None:
 
 def test_averages_that_cannot_be_are_refused() -> None:
     a, b = {"w": torch.ones(2)}, {"v": torch.ones(2)}
-    with pytest.raises(ValueError, match="0.5, 0.6.* add up to 1.1; make that 1"):
+    with pytest.raises(ValueError, match=r"0\.5, 0\.6.* add up to 1.1; make that 1"):
         average([a, a], [0.5, 0.6])
     with pytest.raises(ValueError, match="1 states and 2 weights"):
         average([a], [0.5, 0.5])
@@ -157,9 +157,7 @@ def padded(s: Segments, steps: int) -> Segments:
 
     assert isinstance(s.obs, Tensor)
     mask = torch.cat([s.mask, torch.zeros(*s.mask.shape[:2], steps, dtype=torch.bool)], 2)
-    return Segments(
-        longer(s.obs), longer(s.act), mask, torch.cat([s.log_prob, s.log_prob.new_zeros(*mask.shape[:2], steps)], 2)
-    )
+    return Segments(longer(s.obs), longer(s.act), mask, torch.zeros(mask.shape))
 
 
 def test_the_same_steps_are_found_again_whatever_they_are_padded_to_and_held_against() -> None:
