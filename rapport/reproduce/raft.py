@@ -137,4 +137,4 @@ def reproduce(
 
 
 # Mean and sd of the development seeds 1000 to 1009.
-CHANGED, NEAR = (0.4, 0.01), (0.1, 0.01)
+CHANGED, NEAR = (0.449, 0.070), (0.052, 0.049)
