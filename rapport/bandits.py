@@ -96,10 +96,11 @@ def trained(
     rounds: int,
     steps: int,
     rate: float,
+    draws: int = 8,
     more: Callable[[], list[Tensor]] = list,
     progress: Callable[[float], None] = lambda share: None,
 ) -> SoftmaxTable:
-    """The prior after so many rounds of samples: 8 draws of each context in a round, k samples each.
+    """The prior after so many rounds of samples: `draws` of each context in a round, k samples each time.
 
     `more`: further parameters that the objective learns (a critic's).
     """
@@ -107,9 +108,9 @@ def trained(
     reference = Reference(policy)
     learned = objective(policy, reference)
     opt = torch.optim.Adam([*policy.parameters(), *more()], lr=rate)
-    gather = partial(collect, torch.arange(CONTEXTS).repeat(8), policy.sample, judge, k, rng)
+    gather = partial(collect, torch.arange(CONTEXTS).repeat(draws), policy.sample, judge, k, rng)
     run = online(
-        learned, gather, opt, rounds=rounds, steps=steps, batch=64, rng=rng, reference=reference, policy=policy
+        learned, gather, opt, rounds=rounds, steps=steps, batch=draws * CONTEXTS, rng=rng, reference=reference, policy=policy
     )
     for report in run:
         progress((report.round + 1) / rounds)
