@@ -2,10 +2,13 @@
 never load torch.
 
 from embodied import Compare, RewardEnsemble, Store, logistic, pairwise, preference_loop, ranking
-from embodied.direct import direct          # five functions share the name of their file
+from embodied.best_of import best_of        # eight functions share the name of their file
+from embodied.direct import direct
 from embodied.explain import explain
 from embodied.feedback import feedback
 from embodied.fit import fit
+from embodied.online import online
+from embodied.policy_gradient import policy_gradient
 from embodied.rational import rational
 """
 
@@ -37,6 +40,13 @@ _NAMES = {
     "methods": "Method apo_zero bco cdpo cpl cpl_kl cpo dense_dpo dpo em_preference f_dpo ipo kto length_dpo nca orpo "
     "pro rankings robust_dpo simpo slic sppo sppo_hard",
     "direct": "Direct MixedContexts",
+    "remembered": "Remembered RememberedError weights_fingerprint",
+    "reference": "Reference Rule average ema extrapolate fixed previous",
+    "policy_gradient": "Advantage Critic GAE Surrogate clipped critic_loss group jointly_clipped leave_one_out nash "
+    "pairwise_clipped plain reinforce",
+    "kl_terms": "forward_kl kl_term",
+    "online": "Judge OnlineReport Prefer Sample best_only collect win_rate",
+    "best_of": "best_of_kl best_of_law",
     "entangle": "Entanglement entanglement normalised",
     "planning": "Tables Values World optimal scaled_return",
     "regret": "LinearReward Regret candidates successor_features",

@@ -3,9 +3,6 @@
 fit(direct(policy, dpo()), feedback, opt, steps=1000, batch=64, rng=rng)
 """
 
-import copy
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -13,6 +10,8 @@ from embodied.feedback import Feedback, Segments
 from embodied.fit import judged, precise
 from embodied.methods import Method
 from embodied.policy import Anchored, Policy
+from embodied.reference import Reference
+from embodied.remembered import Remembered
 from embodied.scores import mean_log_prob
 
 
@@ -24,8 +23,9 @@ def direct(policy: Policy, method: Method, reference: Policy | None = None) -> "
     """The method as an objective for `fit`; only the policy learns.
 
     Without a reference, a method that needs one takes a copy of the policy as it is now; whoever resumes a run gives
-    it, since the policy has moved. Its log-probabilities are computed once for each row and kept, so it must not
-    change. Raises ValueError or TypeError for a policy that the method cannot be used on.
+    it, since the policy has moved. Its log-probabilities are computed once for each alternative and kept, so only a
+    `Reference`, which then forgets them, may change. Raises ValueError or TypeError for a policy that the method cannot
+    be used on.
     """
     density = getattr(policy, "density", None)
     if density is None:
@@ -38,22 +38,26 @@ def direct(policy: Policy, method: Method, reference: Policy | None = None) -> "
             f"{method.name} needs 1 - p of an action, which the density of a continuous action does not have; take "
             "a method with a log-ratio or a mean (dpo, ipo, kto, simpo), or discretise the actions"
         )
-    if reference is policy:
+    if policy in (reference, getattr(reference, "policy", None)):
         raise ValueError("the reference is the policy itself and would learn with it; give copy.deepcopy(policy)")
     if method.anchor and not isinstance(policy, Anchored):
         raise TypeError(
             f"{method.name} counts from the policy's KL to its reference, but {type(policy).__name__} has no "
             "kl(reference, segments) -> [B,K,T]; add it, or take apo_zero"
         )
-    return Direct(policy, method, (reference or copy.deepcopy(policy)) if method.reference else None)
+    if not method.reference:
+        return Direct(policy, method, None)
+    if reference is None:
+        return Direct(policy, method, Reference(policy))
+    held = reference if isinstance(reference, Reference | Remembered) else Remembered(reference)
+    return Direct(policy, method, held)
 
 
 class Direct:
     """An objective that `direct` made. `losses` is the same as a function of log-probabilities, whoever they are of."""
 
-    def __init__(self, policy: Policy, method: Method, reference: Policy | None) -> None:
-        self.policy, self.method = policy, method
-        self._reference = None if reference is None else _Remembered(reference)
+    def __init__(self, policy: Policy, method: Method, reference: Reference | Remembered | None) -> None:
+        self.policy, self.method, self.reference = policy, method, reference
 
     def __call__(self, feedback: Feedback) -> Tensor:
         """[B]. Raises MixedContexts, and ValueError for sums of densities over unequal lengths."""
@@ -96,28 +100,10 @@ class Direct:
                 f"row {row} compares {steps[row].tolist()} steps, and {self.method.name} adds up {what}; cut segments "
                 "to one length, or take simpo or a method with a reference"
             )
-        ref = torch.zeros_like(logp) if self._reference is None else self._reference.log_prob(segments)
+        ref = torch.zeros_like(logp) if self.reference is None else self.reference.log_prob(segments)
         score = self.method.score(logp, ref, self.method.steps(segments))
-        if self.method.anchor and self._reference is not None and isinstance(self.policy, Anchored):
+        if self.method.anchor and self.reference is not None and isinstance(self.policy, Anchored):
             with torch.no_grad():
-                kl = self.policy.kl(self._reference.policy, segments)
+                kl = self.policy.kl(self.reference.policy, segments)
             score = score - torch.where(segments.mask, kl, 0.0).sum(-1).mean()
         return score
-
-
-class _Remembered:
-    """A policy that does not change: each row's log-probabilities are computed once, found again by what is in it."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.known: dict[bytes, Tensor] = {}
-
-    @torch.no_grad()
-    def log_prob(self, segments: Segments) -> Tensor:
-        obs = segments.obs.values() if isinstance(segments.obs, dict) else [segments.obs]
-        flat = [x.detach().cpu().flatten(1).contiguous() for x in (*obs, segments.act, segments.mask)]
-        parts = [x.view(torch.uint8).numpy() for x in flat]
-        keys = [hashlib.blake2b(b"".join(x[b].tobytes() for x in parts)).digest() for b in range(len(segments))]
-        if new := [b for b, key in enumerate(keys) if key not in self.known]:
-            self.known.update(zip((keys[b] for b in new), self.policy.log_prob(segments[new]).clone(), strict=True))
-        return torch.stack([self.known[key] for key in keys])

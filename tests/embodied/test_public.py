@@ -18,7 +18,9 @@ def test_no_name_is_hidden_by_a_file_of_the_same_name():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(AttributeError, match=r"embodied has no 'Fit'; it has Additive, AdvantageEnsemble, Agent"):
+    with pytest.raises(
+        AttributeError, match=r"embodied has no 'Fit'; it has Additive, Advantage, AdvantageEnsemble, Agent"
+    ):
         _ = embodied.Fit
 
 
