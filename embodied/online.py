@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from embodied.feedback import Feedback, Segments
-from embodied.fit import Objective, fit
+from embodied.fit import Objective, Split, fit
 from embodied.policy import Policy
 from embodied.reference import Reference
 
@@ -122,6 +122,7 @@ def online(
     steps: int,
     batch: int,
     rng: np.random.Generator,
+    split: Split | None = None,
     reference: Reference | None = None,
     policy: Policy | None = None,
 ) -> Iterator[OnlineReport]:
@@ -138,7 +139,7 @@ def online(
         )
     for n in range(rounds):
         data = collect()
-        fitted = fit(objective, data, opt, steps=steps, batch=batch, rng=rng)
+        fitted = fit(objective, data, opt, steps=steps, batch=batch, rng=rng, split=split)
         if reference is not None and policy is not None:
             reference.update(policy)
         yield OnlineReport(n, data, fitted.losses)
