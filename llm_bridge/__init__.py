@@ -1,0 +1,1 @@
+"""Language models as policies, judges and writers of preferences, on the same core as everything that acts."""
