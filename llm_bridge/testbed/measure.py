@@ -124,11 +124,15 @@ def measure(policy: Model, reference: Model, ground: Landscape, rng: np.random.G
 
     gold, kl = share("gold"), figure(log_pi - ground.log_ref[:, :-1], gap)
     return Measured(
-        gold,
-        *(share(name) for name in ("correct", "scaffold", "polite", "toxic", "grammatical")),
-        kl,
-        _share(ground, gold, kl),
-        prob.sum(-1).mean().item(),
+        gold=gold,
+        correct=share("correct"),
+        scaffold=share("scaffold"),
+        polite=share("polite"),
+        toxic=share("toxic"),
+        grammatical=share("grammatical"),
+        kl=kl,
+        share=_share(ground, gold, kl),
+        covered=prob.sum(-1).mean().item(),
     )
 
 

@@ -26,8 +26,8 @@ def sample(
         raise ValueError(f"k is {k}, and prompts may hold no padding; give k of at least 1 and prompts of one length")
     gen = torch.Generator().manual_seed(int(rng.integers(2**63)))
     model.eval()
-    parts = [_draw(model, part, k, gen, greedy) for part in prompts.split(max(1, ROWS // k))]
-    act, mask, log_prob = (torch.cat(tensors).unflatten(0, (-1, k)) for tensors in zip(*parts, strict=True))
+    parts = [_draw(model, part, k, gen, greedy) for part in torch.split(prompts, max(1, ROWS // k))]
+    act, mask, log_prob = (torch.cat(tensors).reshape(-1, k, MAX_TOKENS) for tensors in zip(*parts, strict=True))
     return act, mask, log_prob
 
 

@@ -110,6 +110,13 @@ def law() -> Tensor:
     return (tone[:, None, None] * style[:, None] * slip).flatten()
 
 
+def plain() -> Tensor:
+    """Which answers are direct and neutral, right or not: bool [A]."""
+    part = torch.zeros(len(TONES), len(STYLES), len(SLIPS)).bool()
+    part[TONES.index("neutral"), STYLES.index("direct")] = True
+    return part.flatten()
+
+
 @dataclass(frozen=True, eq=False)
 class Marks:
     """What answers are worth: gold float64 [...], the others bool [...]; index int64 [...], which of the enumerated

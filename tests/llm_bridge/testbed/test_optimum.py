@@ -1,6 +1,7 @@
 """What is possible, against optimisation by brute force, many draws, and the closed form of DPO."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ LOG_REF = (2 * torch.randn(QUESTIONS, ANSWERS, generator=GEN, dtype=torch.float6
 GOLD = torch.randint(-2, 6, (QUESTIONS, ANSWERS), generator=GEN).double() / 2  # with equal ones
 
 
-def minimised(loss) -> Tensor:
+def minimised(loss: Callable[[Tensor], Tensor]) -> Tensor:
     """The policy that minimises loss(log_pi), by L-BFGS from the reference."""
     logits = LOG_REF.clone().requires_grad_()
     opt = torch.optim.LBFGS(
@@ -136,7 +137,7 @@ def test_dpo_over_all_pairs_is_the_methods_loss_and_has_its_optimum() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="beta is 0"):
         optimum.tilted(LOG_REF, GOLD, 0.0)
-    with pytest.raises(ValueError, match="KL is -0.1"):
+    with pytest.raises(ValueError, match="KL is -0"):
         optimum.best_reward(LOG_REF, GOLD, -0.1)
     with pytest.raises(ValueError, match="n is 0"):
         optimum.best_of(LOG_REF, GOLD, 0)

@@ -73,8 +73,8 @@ def test_gold_is_what_a_parser_of_the_text_says() -> None:
     marks = tutor.marks(tutor.prompts(numbers), act, said)
     seen: Counter[str] = Counter()
     for i, row in enumerate(rows):
-        question = TOKENIZER.decode(tutor.prompts(numbers[i]), skip_special_tokens=True)
-        wanted = parsed(question, TOKENIZER.decode(row))
+        question = str(TOKENIZER.decode(tutor.prompts(numbers[i]), skip_special_tokens=True))
+        wanted = parsed(question, str(TOKENIZER.decode(row)))
         assert {name: getattr(marks, name)[i].item() for name in wanted} == wanted, TOKENIZER.decode(row)
         seen.update(name for name, value in wanted.items() if value)
         listed = (tokens[i] * mask[i]).tolist()
