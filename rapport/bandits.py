@@ -110,7 +110,15 @@ def trained(
     opt = torch.optim.Adam([*policy.parameters(), *more()], lr=rate)
     gather = partial(collect, torch.arange(CONTEXTS).repeat(draws), policy.sample, judge, k, rng)
     run = online(
-        learned, gather, opt, rounds=rounds, steps=steps, batch=draws * CONTEXTS, rng=rng, reference=reference, policy=policy
+        learned,
+        gather,
+        opt,
+        rounds=rounds,
+        steps=steps,
+        batch=draws * CONTEXTS,
+        rng=rng,
+        reference=reference,
+        policy=policy,
     )
     for report in run:
         progress((report.round + 1) / rounds)
