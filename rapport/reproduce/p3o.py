@@ -15,20 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embodied.advantages import GAE, critic_loss, leave_one_out, plain
 from embodied.feedback import Segments
 from embodied.fit import Objective, plus
-from embodied.policy_gradient import (
-    GAE,
-    Advantage,
-    Surrogate,
-    clipped,
-    critic_loss,
-    jointly_clipped,
-    leave_one_out,
-    pairwise_clipped,
-    plain,
-    policy_gradient,
-)
+from embodied.policy_gradient import Advantage, Surrogate, clipped, jointly_clipped, pairwise_clipped, policy_gradient
 from embodied.reference import Reference
 from policies.table import SoftmaxTable
 from rapport.bandits import CONTEXTS, Bandit, bandit, every, gradient, trained
