@@ -22,7 +22,8 @@ from hardware.arm import (
     StopReport,
     vector,
 )
-from hardware.arms.calibration import Calibration, Servo
+from hardware.arms import eeprom
+from hardware.arms.calibration import Calibration
 from hardware.arms.line import Sdk
 from hardware.arms.registers import Checked, Registers
 from hardware.arms.servo_bus import Bus
@@ -100,7 +101,7 @@ class ServoArm:
         try:
             with self.bus.patient():
                 for servo in self.servos:
-                    self._same(servo)
+                    eeprom.same(self.bus, self._registers, servo)
                 self._check()
             self._expected = {number: self._checked[number].powered for number in self._ids}
         except BaseException:
@@ -120,18 +121,7 @@ class ServoArm:
         Raises Refused, NoAnswer, BusLost."""
         if unsure := self.stop(0).unsure:
             raise NoAnswer(f"{', '.join(unsure)} may have power; nothing was written", unsure)
-        told = self._registers
-        for servo in self.servos:
-            if told.unlock is not None:
-                self.bus.write(servo.id, told.unlock, 1, 0)
-            try:
-                raw = told.offset_raw(servo.offset)
-                for place, value in ((told.offset, raw), (told.low, servo.low), (told.high, servo.high)):
-                    self.bus.write(servo.id, *place, value)
-            finally:
-                if told.unlock is not None:
-                    self.bus.write(servo.id, told.unlock, 1, 1)
-            self._same(servo)
+        eeprom.install(self.bus, self._registers, self.servos)
 
     def read(self) -> ArmState:
         told = self._registers
@@ -218,20 +208,6 @@ class ServoArm:
 
     def _errors(self, number: int) -> tuple[str, ...]:
         return self._checked[number].errors if number in self._checked else ()
-
-    def _same(self, servo: Servo) -> None:
-        """Raises Refused where the EEPROM is another."""
-        told, who = self._registers, f"servo {servo.id} ({servo.name})"
-        low, high = (self.bus.read(servo.id, *place).number(signed=place[1] == 4) for place in (told.low, told.high))
-        if low < servo.low or high > servo.high:
-            raise Refused(f"{who} lets itself go from {low} to {high}, the calibration's range is {servo.low} to "
-                          f"{servo.high}; calibrate, which writes the limits")  # fmt: skip
-        offset, wanted = self.bus.read(servo.id, *told.offset).data, told.offset_raw(servo.offset)
-        if offset != wanted.to_bytes(told.offset[1], "little", signed=wanted < 0):
-            raise Refused(f"{who} has another offset ({offset.hex()}) than when it was calibrated; calibrate again")
-        for what, place, value in told.fixed:
-            if (found := self.bus.read(servo.id, *place).number()) != value:
-                raise Refused(f"{what} of {who} is {found}, not {value}; set it with the maker's tool")
 
     def _check(self) -> None:
         told = self._registers
