@@ -1,8 +1,10 @@
 """The daemon, its guard and a gateway as processes of their own, on an emulated arm in real time: who is killed, and
 who stops the arm then. Faults 22, 23 and 33, and what systemd is told."""
 
+import ctypes
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from hardware.doors import Caller
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Snapshot, Take
+from hardware.priority import DAEMON, GUARD
 from tests.hardware.harness import toml
 
 pytestmark = pytest.mark.slow
@@ -43,8 +46,8 @@ class Robot:
     def socket(self):
         return self.folder / "armd.sock"
 
-    def run(self, name, *words, **environment):
-        """Returns its first line, or nothing if it has none to say."""
+    def run(self, name, *words, before=None, **environment):
+        """Returns its first line, or nothing if it has none to say. before: what it does before it is what it is."""
         self.end(name)
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", *words],
@@ -52,6 +55,7 @@ class Robot:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
+            preexec_fn=before,
         )
         return self.processes[name].stdout.readline().strip()
 
@@ -61,8 +65,8 @@ class Robot:
                 return line
         raise AssertionError(self.processes["armd"].stderr.read())
 
-    def guard(self):
-        return self.run("guard", "hardware.guard", str(self.file))
+    def guard(self, **more):
+        return self.run("guard", "hardware.guard", str(self.file), **more)
 
     def moves(self):
         """A busy machine may stop it before it has begun: then once more."""
@@ -222,6 +226,36 @@ def test_what_systemd_is_told(robot, tmp_path):
         robot.kill("armd", signal.SIGTERM)
         robot.until(lambda: manager.recv(100) == b"STOPPING=1")
         assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+def test_the_guard_comes_after_the_daemon(robot):
+    robot.armd()
+    robot.guard()
+    may = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= DAEMON
+    for name, priority in (("armd", DAEMON), ("guard", GUARD)):
+        pid = robot.processes[name].pid
+        fifo = os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
+        assert fifo == may and os.sched_getparam(pid).sched_priority == (priority if may else 0), name
+
+
+def forbidden():
+    """No real-time priority, for root neither."""
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+    ctypes.CDLL(None).prctl(24, 23)  # PR_CAPBSET_DROP, CAP_SYS_NICE
+
+
+def test_a_guard_that_may_not_come_first_says_so_and_guards(robot):
+    robot.armd()
+    assert "guards" in robot.guard(before=forbidden)
+    robot.moves()
+    robot.kill("armd")
+    assert "died" in robot.processes["guard"].stdout.readline()
+    robot.rests()
+    robot.kill("guard", signal.SIGTERM)
+    said = robot.processes["guard"].stderr.read().splitlines()
+    assert [line for line in said if "FIFO" in line] == [
+        "the guard: it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)"
+    ]
 
 
 def test_who_says_hello_and_bye_and_what_is_loaded(robot):
