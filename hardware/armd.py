@@ -108,6 +108,7 @@ def robot_of(config: Config, arm: Arm) -> Robot:
         arm=arm,
         digest=hashlib.sha256(config.file.read_bytes()).hexdigest(),
         wall=time.time_ns,
+        lap=time.monotonic_ns,
         draw=lambda: secrets.token_hex(16),
         free=lambda folder: shutil.disk_usage(folder).free,
         latch=config.journal / LATCH,

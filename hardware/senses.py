@@ -19,9 +19,10 @@ HOT = ("overheat", "overload", "overcurrent", "temperature")
 def measured(robot: Robot, carried: Carried) -> list[Happened]:
     """Reads the arm. One missed reading is the one before, flagged; two are a fault if joints have power, and without
     it only keep them from getting any. A lost bus is not asked again."""
-    carried.missed = True
+    carried.missed, carried.reading_ns = True, 0
     if carried.lost:
         return []
+    begun = robot.lap()
     try:
         carried.reading = robot.arm.read()
     except NoAnswer as error:
@@ -30,6 +31,8 @@ def measured(robot: Robot, carried: Carried) -> list[Happened]:
         return [fault(robot, str(error))] if carried.unheard >= MISSES and carried.power else []
     except BusLost as error:
         return [lose(robot, carried, error)]
+    finally:
+        carried.reading_ns = robot.lap() - begun
     carried.missed, carried.unheard = False, 0
     if not (words := carried.reading.faults):
         return []
