@@ -1,4 +1,4 @@
-"""Who comes first on a busy machine: daemon, then guard, then gateway, all before whoever is not in a hurry."""
+"""Who comes first on a busy machine: daemon, then guard, then gateway, and all of them before others."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ctypes
 import gc
 import os
 
-DAEMON, GUARD, GATEWAY = 50, 30, 10
-"""Of SCHED_FIFO. The guard is not to disturb the daemon, nor to wait for whatever the gateway does when it is needed."""
+EMULATED, DAEMON, GUARD, GATEWAY = 60, 50, 30, 10
+"""Of SCHED_FIFO. What stands in for an arm waits for no process, as an arm does not. The guard is not to disturb the
+daemon, nor to wait for whatever the gateway does when it is needed."""
 
 
 def first(priority: int, fifo: bool = True) -> tuple[bool, tuple[str, ...]]:

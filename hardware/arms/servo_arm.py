@@ -176,9 +176,11 @@ class ServoArm:
         self.bus.write_all(*self._registers.goal, goals)
 
     def enable(self) -> None:
-        """Goals, verified, then power, verified; whatever fails, all lose power again."""
+        """Goals, verified, then power, verified; whatever fails, all lose power again. A missed answer is asked for
+        again for longer than while it moves."""
         try:
-            self._enable()
+            with self.bus.patient():
+                self._enable()
         except ArmError:
             self.stop(0)
             raise
