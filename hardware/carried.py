@@ -20,8 +20,9 @@ from hardware.machine import Event, State
 
 @dataclass(frozen=True)
 class Robot:
-    """What no tick changes. digest: sha256 of the robot's file; wall, lap: ns, for names and labels, and to tell how long
-    a reading took, and nothing is decided by either; draw: an id that nobody guesses; free: bytes that are free at a folder; latch: the file that outlives the process."""
+    """What no tick changes. digest: sha256 of the robot's file; wall: ns, for names and labels only; lap: ns, to tell
+    how long a reading took, and nothing else; draw: an id that nobody guesses; free: bytes that are free at a folder;
+    latch: the file that outlives the process."""
 
     config: Config
     arm: Arm

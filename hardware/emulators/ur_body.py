@@ -44,7 +44,7 @@ def _poses(q: Array) -> Array:
     for angle, a, d, alpha in zip(q, A, D, ALPHA, strict=True):
         c, s, ca, sa = math.cos(angle), math.sin(angle), math.cos(alpha), math.sin(alpha)
         turn = [[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]]
-        poses.append(poses[-1] @ turn)
+        poses.append(poses[-1] @ np.array(turn))
     return np.array(poses)
 
 
