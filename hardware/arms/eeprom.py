@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hardware.arm import Refused
 from hardware.arms.calibration import Servo
-from hardware.arms.registers import Registers
+from hardware.arms.registers import Place, Registers
 from hardware.arms.servo_bus import Bus
 
 
@@ -28,13 +29,36 @@ def same(bus: Bus, told: Registers, servo: Servo) -> None:
 def install(bus: Bus, told: Registers, servos: Sequence[Servo]) -> None:
     """Limits and offset of the calibration, into servos without power. Raises Refused, NoAnswer, BusLost."""
     for servo in servos:
-        if told.unlock is not None:
-            bus.write(servo.id, told.unlock, 1, 0)
-        try:
-            raw = told.offset_raw(servo.offset)
-            for place, value in ((told.offset, raw), (told.low, servo.low), (told.high, servo.high)):
-                bus.write(servo.id, *place, value)
-        finally:
-            if told.unlock is not None:
-                bus.write(servo.id, told.unlock, 1, 1)
+        offset = told.offset_raw(servo.offset)
+        _write(bus, told, servo, ((told.offset, offset), (told.low, servo.low), (told.high, servo.high)))
         same(bus, told, servo)
+
+
+def centred(bus: Bus, told: Registers, servos: Sequence[Servo]) -> tuple[Servo, ...]:
+    """The servos with offsets that have each count half a turn where it is now; written, so without power. Whatever
+    offset was in one is forgotten. Raises Refused where one would have to be too great; NoAnswer, BusLost."""
+    found = []
+    for servo in servos:
+        _write(bus, told, servo, ((told.offset, told.offset_raw(0)),))
+        count = told.measure(bus.read(servo.id, *told.measured)).ticks % servo.turn
+        missing = servo.turn // 2 - count
+        if abs(missing) > told.offset_most + 1:
+            raise Refused(
+                f"servo {servo.id} ({servo.name}) counts {count}, {abs(missing)} from the middle, and no offset makes "
+                f"up for more than {told.offset_most}; turn its horn, or the servo"
+            )
+        offset = told.offset_sign * min(max(missing, -told.offset_most), told.offset_most)
+        _write(bus, told, servo, ((told.offset, told.offset_raw(offset)),))
+        found.append(replace(servo, offset=offset))
+    return tuple(found)
+
+
+def _write(bus: Bus, told: Registers, servo: Servo, values: Sequence[tuple[Place, int]]) -> None:
+    if told.unlock is not None:
+        bus.write(servo.id, told.unlock, 1, 0)
+    try:
+        for place, value in values:
+            bus.write(servo.id, *place, value)
+    finally:
+        if told.unlock is not None:
+            bus.write(servo.id, told.unlock, 1, 1)
