@@ -80,9 +80,10 @@ class Came:
 class Carried:
     """memory: the envelope's, while commands are written. power: the joints were given some, and not told to drop it.
     lost: why the arm has to be opened again. way: what the policy wants, None before its first chunk. since_ns: when
-    what is followed began. missed: the reading is an earlier one; reading_ns: what it took,
-    0 where the arm was not asked; unheard, unwritten: so many in a row went wrong.
-    client, heard_ns: who took the lease, and when he was heard last. observed: the times of Snapshots by their seq."""
+    what is followed began. missed: the reading is an earlier one; reading_ns: what it took, 0 where
+    the arm was not asked; unheard, unwritten: so many in a row went wrong; gaps: the last second's readings as bits, 1
+    where missed. client, heard_ns: who took the lease, and when he was heard last. observed: the times of Snapshots by
+    their seq."""
 
     state: State
     reading: ArmState
@@ -94,6 +95,7 @@ class Carried:
     missed: bool = False
     reading_ns: int = 0
     unheard: int = 0
+    gaps: int = 0
     unwritten: int = 0
     way: Way | None = None
     hand: Handover | None = None

@@ -98,10 +98,12 @@ class Robot:
         caller = caller or Caller(self.socket)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
-            snapshot = caller.hear()
-            if isinstance(snapshot, Snapshot) and snapshot.mode == wanted:
-                return snapshot
-        raise AssertionError(f"{wanted} did not come")
+            told = caller.hear()
+            if isinstance(told, Snapshot):
+                snapshot = told
+                if told.mode == wanted:
+                    return told
+        raise AssertionError(f"{wanted} did not come, it is {snapshot.mode}: {snapshot.cause}")
 
     def until(self, so):
         until = time.monotonic() + SECONDS

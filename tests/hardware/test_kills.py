@@ -88,7 +88,7 @@ class Whole(Robot):
                 if told.mode == "RUNNING" and goal is not None and np.abs(told.command - goal).max() > 0.005:
                     return told
                 goal = told.command if told.mode == "RUNNING" else None
-        raise AssertionError(f"it does not move: {told.mode}, {told.cause}")
+        raise AssertionError(f"it does not move: {self.state()}")
 
     def _asks(self):
         mode = self.state().mode
