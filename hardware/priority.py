@@ -10,6 +10,8 @@ EMULATED, DAEMON, GUARD, GATEWAY = 60, 50, 30, 10
 """Of SCHED_FIFO. What stands in for an arm waits for no process, as an arm does not. The guard is not to disturb the
 daemon, nor to wait for whatever the gateway does when it is needed."""
 
+NOT_FIRST = "it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)"
+
 
 def first(priority: int, fifo: bool = True) -> tuple[bool, tuple[str, ...]]:
     """What is loaded by now stays, and is no garbage; this thread comes before other processes, as far as that is
@@ -24,6 +26,6 @@ def first(priority: int, fifo: bool = True) -> tuple[bool, tuple[str, ...]]:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
     except OSError:
-        warnings.append("it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)")
+        warnings.append(NOT_FIRST)
         return False, tuple(warnings)
     return True, tuple(warnings)

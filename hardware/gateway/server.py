@@ -15,7 +15,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from hardware.gateway.metrics import Metrics
 from hardware.gateway.policies import Server
 from hardware.gateway.tokens import TokenError, Tokens
 from hardware.link import LinkError, Snapshot, socket_path
-from hardware.priority import GATEWAY
+from hardware.priority import GATEWAY, NOT_FIRST
 
 MOST_CONNECTIONS = 64
 """Of anybody: beyond that a new one is told to come later."""
@@ -156,8 +155,10 @@ def serve(file: Path, policy: Server | None, reached: Reached, fifo: bool = True
     config.journal.mkdir(parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     if fifo:  # all its threads: one that waits for a core with the interpreter's lock in its hand holds up the beat,
-        with suppress(OSError):  # which came up to 140 ms late, and the arm was stopped
+        try:  # which came up to 140 ms late, and the arm was stopped
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(GATEWAY))
+        except OSError:
+            print(f"the gateway: {NOT_FIRST}", file=sys.stderr)
     listening = listen(config)
     clock = RealClock()
     sizes = {camera.name: (camera.height, camera.width) for camera in config.cameras}
