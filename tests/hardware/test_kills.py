@@ -2,7 +2,7 @@
 a policy leads. The others stop the arm, nothing begins again by itself, and of the journal at most the last tick is
 missing, by the word of the emulator, which is not told what the journal says.
 
-`RAPPORT_KILLS=50 pytest -m slow tests/hardware/test_kills.py`: that many of each, instead of KILLS.
+`RAPPORT_KILLS=50 pytest -m slow tests/hardware/test_kills.py`: that many of each.
 """
 
 import json
@@ -27,9 +27,9 @@ from tests.hardware.gateway.robot import free_port
 from tests.hardware.processes import SECONDS, Robot
 from tests.hardware.swinging import TOKEN
 
-pytestmark = pytest.mark.slow
-KILLS = 7
-"""Of each process: together they take less than 90 s of an idle core."""
+KILLS = int(os.environ.get("RAPPORT_KILLS", "7"))
+"""Of each process: seven of each take less than 90 s of an idle core together."""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 30 * KILLS)]
 WITHIN = 0.4
 """Seconds of the motion within which the instants lie."""
 
@@ -162,7 +162,7 @@ def stopped_by_the_guard(robot):
 @pytest.mark.parametrize("who", ["armd", "guard", "gateway", "policy", "emulator"])
 def test_killed_at_any_instant(robot, who):
     draw = random.Random(f"{who} 0")
-    for _ in range(int(os.environ.get("RAPPORT_KILLS", KILLS))):
+    for _ in range(KILLS):
         robot.swings()
         time.sleep(draw.uniform(0.0, WITHIN))
         robot.kill(who)
