@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from hardware import priority
 from hardware.arms.calibration import save
 from hardware.emulators import presets
 from hardware.emulators.bench import Bench
@@ -26,7 +27,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shape", choices=["six", "cup"], default="six", help="six joints, or the main job's arm")
     parser.add_argument("--byte-us", type=float, default=0.0, help="microseconds a byte takes; 10 is one megabaud")
     parser.add_argument("--virtual", action="store_true", help="time passes by the order 'advance' only")
+    parser.add_argument("--first", action="store_true", help="come before other processes, where that is permitted")
     args = parser.parse_args(arguments)
+    if args.first:
+        priority.first(priority.EMULATED)
     found = presets.calibration(args.family, args.shape)
     if args.calibration:
         save(args.calibration, found)

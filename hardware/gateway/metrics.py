@@ -15,6 +15,7 @@ from hardware.link import Snapshot
 from hardware.machine import LATCHED
 
 CONTENT = "text/plain; version=0.0.4; charset=utf-8"
+_ASKED = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
 _LATE = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.3)
 
 
@@ -29,6 +30,12 @@ class Metrics:
         self._late = Histogram(
             "robot_loop_lateness_seconds", "Of each tick, after it was due", buckets=_LATE, registry=self.registry
         )
+        self._asked = Histogram(
+            "robot_bus_roundtrip_seconds",
+            "Of each reading of the arm, whether it was answered or missed",
+            buckets=_ASKED,
+            registry=self.registry,
+        )
         self._faults = Counter("robot_faults", "Latched, by their kind", ["kind"], registry=self.registry)
         self.refused = Counter("robot_gateway_refused", "Not let in", ["status"], registry=self.registry)
         self._mode = ""
@@ -36,6 +43,8 @@ class Metrics:
 
     def tick(self, snapshot: Snapshot) -> None:
         self._late.observe(snapshot.lateness_ns * 1e-9)
+        if snapshot.reading_ns:
+            self._asked.observe(snapshot.reading_ns * 1e-9)
         if snapshot.mode in LATCHED and self._mode != snapshot.mode:
             self._faults.labels(kind=snapshot.mode).inc()
         self._mode = snapshot.mode
