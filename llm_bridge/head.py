@@ -56,7 +56,7 @@ def head_kl(hidden: Tensor, head: Head, other: Tensor, other_head: Head, tempera
         checkpoint(kl, hidden[i : i + tile], other[i : i + tile], use_reentrant=False)
         for i in range(0, len(hidden), tile)
     ]
-    return torch.cat(found)  # type: ignore[arg-type]
+    return torch.cat(found)
 
 
 def _product_type(hidden: Tensor) -> torch.dtype:
