@@ -14,14 +14,14 @@ episode's `act` is what was really commanded, at the end of the step, not what w
 | clipped, missed [T] | the share of the step's ticks at which the envelope changed something, or a reading was reused |
 | stopped, pressed [T] | a stop, a fault or an e-stop began in this step; an e-stop that somebody pressed |
 | seq, offset [T] | number of the step's first tick, and the byte of the journal at which it lies |
-| about | bytes of a JSON object, which `about` reads: robot, task, policy, scene, journal, whose hand where ... |
+| about | bytes of a JSON object, which `about` reads: robot, task, scene, whose hand where, pictures lost ... |
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 
 from embodied.episodes import Episode, EpisodeError, Episodes
 from embodied.records import RecordError
+from hardware import frames
 from hardware.arm import Array
 from hardware.journal import SOURCES, End, Event, JournalError, Recorded, Recovered, Tick, recover
 
@@ -138,6 +139,7 @@ def _told(found: Recovered) -> dict[str, Any]:
         "first_ns": found.ticks[0].mono_ns,
         "whole": found.whole,
         "outcome": end.outcome if isinstance(end, End) else "unknown",
+        "cameras": {name: asdict(kept) for name, kept in frames.kept(frames.beside(found.path)).items()},
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from hardware import frames
 from hardware.config import read
 from hardware.doors import Caller
 from hardware.journal import JournalError, journals, recover
@@ -94,9 +95,18 @@ def episodes(options: Episodes) -> int:
         whole = "is written" if one.growing else "whole" if one.whole else f"torn ({one.lost} bytes lost)"
         ticks = one.ticks
         seconds = (ticks[-1].mono_ns - ticks[0].mono_ns) * 1e-9 if ticks else 0.0
-        print(f"{one.name}  {seconds:7.1f} s  {whole:10}  {one.header.task}")
+        print(f"{one.name}  {seconds:7.1f} s  {whole:10}  {one.header.task}{_pictures(path)}")
     print(f"{len(found)} episodes in {folder_of(options.robot)}")
     return 0
+
+
+def _pictures(journal: Path) -> str:
+    try:
+        found = frames.kept(frames.beside(journal))
+    except JournalError as error:
+        return f"  ({error})"
+    told = (f"{n.frames} of {name}{f', {n.lost} lost: {n.why}' if n.lost else ''}" for name, n in found.items())
+    return f"  pictures: {'; '.join(told)}" if found else ""
 
 
 def queries(options: Queries) -> int:
@@ -117,6 +127,8 @@ def queries(options: Queries) -> int:
         site.store.close()
     for name, why in done.left.items():
         print(f"{name} is left out: {why}")
+    if done.unseen:
+        print(f"{done.unseen} stretches were not asked about: no camera's pictures show them")
     print(
         f"{options.study}: {done.episodes} episodes, {done.asked} questions ({done.made} of them new); people took "
         f"over {done.takeovers} times and stopped the arm {done.stops} times. `rapport ask {options.study}` asks them."
