@@ -30,8 +30,9 @@ SLOW, FULL, BUSY = "the disk is too slow", "the disk is nearly full", f"more tha
 @dataclass(eq=False)
 class Line:
     """One camera. period_ns: the shortest between two frames that are kept, on average; due_ns: when the next is.
-    frames, lost, bytes: since the gateway began. unsaid: of this episode, and not yet in its file; missed: all of this
-    episode, and why. allowed: bytes that may still be written, at time `since_ns`."""
+    frames, lost, bytes: since the gateway began. missed: lost of this episode, and why. unsaid: of them, those since
+    the last frame that waits; owed: those of which the file does not tell yet. allowed: bytes that may still be
+    written, at time `since_ns`."""
 
     period_ns: int
     due_ns: int = 0
@@ -39,14 +40,15 @@ class Line:
     frames: int = 0
     lost: int = 0
     bytes: int = 0
-    unsaid: int = 0
     missed: int = 0
     why: str = ""
+    unsaid: int = 0
+    owed: int = 0
     allowed: float = MOST_BYTES * BURST
     since_ns: int = 0
 
-    def lose(self, count: int, why: str) -> None:
-        self.lost, self.unsaid, self.missed, self.why = self.lost + count, self.unsaid + count, self.missed + count, why
+    def lose(self, why: str) -> None:
+        self.lost, self.missed, self.why = self.lost + 1, self.missed + 1, why
 
 
 class Recording:
@@ -58,7 +60,8 @@ class Recording:
         self.lines = {name: Line(round(1e9 / rates[name])) for name in cameras}
         self._episode, self._room, self._over = "", True, False
         self._news = threading.Condition()
-        self._waiting: deque[tuple[str, str, Frame | None]] = deque()  # (episode, camera, frame); None: it is over
+        # (episode, camera, frame, how many were lost before it); without a frame: the episode is over
+        self._waiting: deque[tuple[str, str, Frame | None, int]] = deque()
         self._log: FrameLog | None = None
         self._thread: threading.Thread | None = None
         if cameras:
@@ -95,8 +98,9 @@ class Recording:
 
     def _begin(self, episode: str) -> None:
         with self._news:
-            if self._episode:
-                self._waiting.append((self._episode, "", None))
+            for name, line in self.lines.items() if self._episode else ():
+                self._waiting.append((self._episode, name, None, line.unsaid))
+                line.unsaid = 0
             self._episode = episode
             if episode:
                 for line in self.lines.values():
@@ -112,13 +116,12 @@ class Recording:
             if not self._episode or frame.time_ns < line.due_ns - line.period_ns // 2:
                 return
             line.due_ns = max(line.due_ns + line.period_ns, frame.time_ns + line.period_ns // 2)
-            if not self._room:
-                line.lose(1, FULL)
-            elif line.waiting >= WAITING:
-                line.lose(1, SLOW)
+            if not self._room or line.waiting >= WAITING:
+                line.lose(SLOW if self._room else FULL)
+                line.unsaid += 1
             else:
-                line.waiting += 1
-                self._waiting.append((self._episode, name, frame))
+                self._waiting.append((self._episode, name, frame, line.unsaid))
+                line.waiting, line.unsaid = line.waiting + 1, 0
                 self._news.notify()
 
     def _write(self) -> None:
@@ -127,9 +130,10 @@ class Recording:
                 self._news.wait_for(lambda: self._waiting or self._over)
                 if not self._waiting:
                     return
-                episode, name, frame = self._waiting.popleft()
+                episode, name, frame, lost = self._waiting.popleft()
+            self.lines[name].owed += lost
             if frame is None:
-                self._end()
+                self._end(name)
                 continue
             self._keep(episode, name, frame)
             with self._news:
@@ -142,30 +146,34 @@ class Recording:
         try:
             if self._log is None:
                 self._log = FrameLog(self.folder / f"{episode}{SUFFIX}")
-            self._say(name, frame.time_ns)
             if line.allowed <= 0:
-                line.lose(1, BUSY)
-            elif size := self._log.append(name, frame):
+                self._lose(line, BUSY)
+                return
+            self._say(self._log, name)
+            if size := self._log.append(name, frame):
                 line.frames, line.bytes, line.allowed = line.frames + 1, line.bytes + size, line.allowed - size
             else:
-                line.lose(1, self._log.failed)
+                self._lose(line, self._log.failed)
         except JournalError as error:  # no file, so nowhere to say it but here
-            line.lose(1, str(error))
+            self._lose(line, str(error))
 
-    def _say(self, name: str, now_ns: int) -> None:
-        """Into the file: what is missing between the last frame and the next."""
-        line = self.lines[name]
+    def _lose(self, line: Line, why: str) -> None:
         with self._news:
-            unsaid, line.unsaid = line.unsaid, 0
-        if unsaid and self._log is not None:
-            self._log.lose(name, unsaid, line.why, now_ns)
+            line.lose(why)
+        line.owed += 1
 
-    def _end(self) -> None:
-        if self._log is None:
-            for line in self.lines.values():
-                line.unsaid = 0
-            return
-        for name, line in self.lines.items():
-            self._say(name, line.since_ns)
-        self._log.close()
-        self._log = None
+    def _say(self, log: FrameLog, name: str) -> None:
+        """What is missing between the last frame and the next."""
+        line = self.lines[name]
+        if line.owed:
+            log.lose(name, line.owed, line.why, line.since_ns)
+            line.owed = 0
+
+    def _end(self, name: str) -> None:
+        """Of one camera; with the last of them the file is closed."""
+        if self._log is not None:
+            self._say(self._log, name)
+        self.lines[name].owed = 0
+        if self._log is not None and name == [*self.lines][-1]:
+            self._log.close()
+            self._log = None
