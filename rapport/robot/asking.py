@@ -114,6 +114,7 @@ def queries(options: Queries) -> int:
     from rapport.ask import template
     from rapport.robot.circle import bring_back
     from rapport.robot.films import from_camera, of_cup_arm
+    from rapport.robot.queries import Rules
 
     folder = folder_of(options.robot)
     if not (options.study / TERMS).exists():
@@ -122,7 +123,8 @@ def queries(options: Queries) -> int:
     site = open_site(options.study)
     try:
         film = of_cup_arm if options.film == "cup" else from_camera(folder, options.camera)
-        done = bring_back(site, journals(folder), film, options.questions, seed=options.seed, own=options.own)
+        rules = Rules(seconds=options.seconds)
+        done = bring_back(site, journals(folder), film, options.questions, rules, seed=options.seed, own=options.own)
     finally:
         site.store.close()
     for name, why in done.left.items():

@@ -18,6 +18,9 @@ journal = "episodes"
 [arm]
 family = "{family}"
 """
+_USUAL, _SLOW = "rate = 100.0", "rate = 20.0\ntracking_seconds = 1.0"
+_PATIENT = "spare_ms = 100.0\nbudget_s = 0.15\n"
+"""With the slow loop, what makes a stall of the machine no fault of the arm's."""
 _JOINT = """
 [[joint]]
 name = "{name}"
@@ -31,14 +34,14 @@ home = {home:.4f}
 """
 
 
-def emulate(family: str, folder: Path, port: int) -> int:
+def emulate(family: str, folder: Path, port: int, patient: bool = False) -> int:
     """Until it is ended; of the main job's arm only the file is written. Raises OSError where the folder cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "robot.toml"
     if file.exists():
         say(f"{file} is there, and is left as it is")
     else:
-        file.write_text(_file(family, folder, port))
+        file.write_text(_file(family, folder, port, patient))
         say(f"{file} is written; in another terminal: rapport robot run {file}")
     match family:
         case "cup":
@@ -60,7 +63,7 @@ def emulate(family: str, folder: Path, port: int) -> int:
     return 0
 
 
-def _file(family: str, folder: Path, port: int) -> str:
+def _file(family: str, folder: Path, port: int, patient: bool) -> str:
     match family:
         case "cup":
             parts = _cup()
@@ -81,6 +84,10 @@ def _file(family: str, folder: Path, port: int) -> str:
             )
             parts = [_HEAD.format(family=family), 'port = "port"\ncalibration = "calibration.json"\n', *joints]
             parts[1] = parts[1].replace('"port"', f'"{(folder / "port").resolve()}"')
+    if patient:
+        parts[0] = parts[0].replace(_USUAL, _SLOW)
+        if "calibration" in parts[1]:  # servos on a bus
+            parts[1] += _PATIENT + ("" if family == "so101" else "watchdog_s = 0.5\n")
     return "".join([*parts, f'\n[gateway]\nhost = "127.0.0.1"\nport = {port}\n'])
 
 
