@@ -10,8 +10,8 @@ same policy on the same places in the simulator that it was trained in.
 
 With --circle the policy is RUN's, or one that was cloned from people of whom six in ten hurry. It is led eight times to
 each of six places, pushed apart in the first second; its journals become questions, a simulated person answers them at
-the desk of a study, and `rapport align` aligns it. Then both are led to twelve other places, and nobody pushes. A quarter
-of an hour, most of it the arm's own time.
+the desk of a study, and `rapport align` aligns it. Then both are led to twelve other places, and nobody pushes. A
+quarter of an hour, most of it the arm's own time.
 """
 
 from __future__ import annotations
