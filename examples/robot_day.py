@@ -20,7 +20,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ import httpx
 import numpy as np
 from scipy.stats import binomtest
 
-from embodied.episodes import Episodes
+from embodied.episodes import Episode, Episodes
 from embodied.records import Array
 from embodied.teachers import noisy
 from envs.arm import NEAR, CupArms, Layouts, decode, draw
@@ -50,6 +50,7 @@ from rapport.cup.train import TEMPERATURE
 
 START = (0.5, -0.42, 0.27)  # where `rapport robot emulate cup` is at home
 STEPS = 80
+LONGEST = 0.3  # s without a look, after which an episode is not measured
 HURRY = 0.6  # the share of the demonstrations that a cloned policy saw
 
 
@@ -158,10 +159,17 @@ def day(out: Path, policy: Path, layouts: Layouts, args: argparse.Namespace, pus
     for id in done.ids:
         whole = episodes.load(id)
         if about(whole)["task"].startswith("to"):
-            looks = np.concatenate([own.obs for own in own_terms(whole)])  # a look may be missing in between
-            found += [looks[:STEPS]] if len(looks) >= STEPS else []
+            found += looked(own_terms(whole))
     print(f"{len(found)} whole episodes of {len(layouts)}; left: {done.left or 'none'}")
     return np.stack(found)
+
+
+def looked(parts: Sequence[Episode]) -> list[Array]:
+    """[80,26], what the policy saw in its first four seconds, every 50 ms; nothing where it saw nothing for long."""
+    obs, time = (np.concatenate(x) for x in zip(*((p.obs, p.info["time"]) for p in parts), strict=True))
+    at = time[0] + np.arange(STEPS) / 20
+    last = np.searchsorted(time, at + 0.01, "right") - 1  # a look may come a little late
+    return [obs[last]] if (at - time[last]).max() < LONGEST else []
 
 
 def answered(study: Path, seed: int) -> int:

@@ -112,21 +112,21 @@ def beyond_all_sense(command, k):
 
 
 CASES = [
-    (leaps, "of the actions were cut, for a second"),
-    (nan_after_a_while, "not finite"),
-    (into_the_table, "of the actions were cut, for a second"),
-    (beyond_a_limit_and_back, "of the actions were cut, for a second"),
-    (past_already, "are past; make the policy faster"),
-    (beyond_all_sense, "beyond 1000 rad"),
+    (leaps, "of the actions were cut, for a second", "acceleration"),
+    (nan_after_a_while, "not finite", ""),
+    (into_the_table, "of the actions were cut, for a second", "tool"),
+    (beyond_a_limit_and_back, "of the actions were cut, for a second", "position"),
+    (past_already, "are past; make the policy faster", ""),
+    (beyond_all_sense, "beyond 1000 rad", ""),
 ]
 
 
-@pytest.mark.parametrize(("answer", "why"), CASES, ids=[answer.__name__ for answer, _ in CASES])
-def test_it_is_stopped_within_the_envelope_and_the_page_says_why(led, answer, why):
+@pytest.mark.parametrize(("answer", "why", "cut"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_it_is_stopped_within_the_envelope_and_the_page_says_why(led, answer, why, cut):
     state, record, found, servos = led(answer)
     shown = f"{state['cause']}; {state['policy']}"
     assert why in shown, shown
-    assert state["mode"] in ("HOLD", "FAULT")
+    assert state["mode"] in ("HOLD", "FAULT") and (cut in state["clips"] if cut else not state["clips"]), state["clips"]
     goals = [[servo.angle(ticks) for _, number, ticks, _ in record["goals"] if number == servo.id] for servo in servos]
     angles = np.array(goals).T
     assert np.isfinite(angles).all() and np.abs(angles).max() <= LIMIT + TICK
