@@ -137,7 +137,7 @@ def test_a_full_disk_is_left_to_the_journal_and_noise_has_a_bound(tmp_path, give
     for k in range(5):
         shown.shows(picture(k), k * 100 * MS)
     recording.told(snapshot(episode="a"))
-    noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), np.uint8)
     for k in range(5, 125):
         shown.shows(np.roll(noise, k, 0), k * 100 * MS)
         rests(recording)
