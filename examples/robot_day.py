@@ -72,39 +72,44 @@ def places(n: int, seed: int) -> Layouts:
     return replace(drawn, start=np.tile(START, (n, 1)))
 
 
+class RefusedError(RuntimeError):
+    """What the robot would not do, and why."""
+
+
 def ask(client: httpx.Client, what: str, **given: Any) -> dict[str, Any]:
     said = client.request("PATCH" if what == "renew" else "POST", f"/v1/{what.replace('renew', 'lease')}", json=given)
     if said.is_error:
-        raise SystemExit(f"{what}: {said.text}")
+        raise RefusedError(f"{what}: {said.text}")
     found: dict[str, Any] = said.json()
     return found
 
 
 def lead(client: httpx.Client, layouts: Layouts) -> None:
+    """Whatever stops an episode is printed, and the day goes on: after a fault somebody looks, and resets."""
     client.headers["X-Lease"] = ask(client, "lease", seconds=60)["lease"]
     for k in range(len(layouts)):
         scene = {name: getattr(layouts, name)[k].tolist() for name in ("start", "goal", "laptop")}
-        ask(client, "renew", seconds=60)
-        ask(client, "scene", values=scene)
-        if client.get("/v1/state").json()["mode"] != "HOLD":
-            ask(client, "arm")
-        ask(client, "home")
-        at_rest(client)
-        ask(client, "start", task=f"to {np.round(scene['goal'], 3)} past {np.round(scene['laptop'], 3)}")
-        time.sleep(STEPS / 20 + 1)  # a look takes a little longer than its period
-        ask(client, "stop", done=True)
-        state = at_rest(client)
-        print(f"place {k + 1} of {len(layouts)}: {state['mode']} {state['cause']}".rstrip(), flush=True)
+        try:
+            ask(client, "renew", seconds=60)
+            ask(client, "scene", values=scene)
+            if at_rest(client)["mode"] == "FAULT":
+                ask(client, "reset")
+            if at_rest(client)["mode"] != "HOLD":
+                ask(client, "arm")
+            ask(client, "home")
+            at_rest(client)
+            ask(client, "start", task=f"to {np.round(scene['goal'], 3)} past {np.round(scene['laptop'], 3)}")
+            time.sleep(STEPS / 20 + 1)  # a look takes a little longer than its period
+            ask(client, "stop", done=True)
+            state = at_rest(client)
+            print(f"place {k + 1} of {len(layouts)}: {state['mode']} {state['cause']}", flush=True)
+        except RefusedError as error:
+            print(f"place {k + 1} of {len(layouts)}: {error}", flush=True)
 
 
 def at_rest(client: httpx.Client) -> dict[str, Any]:
-    """A fault is looked at, as an operator would, and the day goes on without that episode."""
     for _ in range(500):
         state: dict[str, Any] = client.get("/v1/state").json()
-        if state["mode"] == "FAULT" and not state["episode"]:
-            print(f"FAULT: {state['cause']}", flush=True)
-            ask(client, "reset")
-            return state
         if state["mode"] not in ("RUNNING", "HOMING", "STOPPING") and not state["episode"]:
             return state
         time.sleep(0.04)
@@ -196,28 +201,26 @@ def said(*words: object) -> None:
 
 
 def circle(args: argparse.Namespace, before: Path) -> None:
+    """What is there in `out` is not done again, but a day that broke off is: remove its folder."""
     some, others = places(args.places, args.seed), places(args.episodes, args.seed + 1)
     out = args.out
-    told(
-        "asked about  ", day(out / "asked", before, some[np.repeat(np.arange(len(some)), args.times)], args, args.push)
-    )
-    questions = len(some) * args.times // 2
-    said(
-        *("robot", "queries", out / "asked" / "robot.toml", out / "study", "--own", "--film", "cup"),
-        *("--seconds", STEPS / 20, "--questions", questions),
-    )
-    print(f"{answered(out / 'study', args.seed)} answers of a simulated person")
-    said(
-        *("align", "--data", out / "study", "--policy", before, "--method", "ipo", "--set", "tau=1", "--any-start"),
-        *("--steps", 25, "--out", out / "aligned"),
-    )
     after = out / "aligned" / "policy"
-    seen = {}
-    for name, policy in (("before", before), ("after ", after)):
-        seen[name] = day(out / name.strip(), policy, others, args)
-    for name, policy in (("before", before), ("after ", after)):
-        told(f"on the robot, {name}", seen[name])
-        told(f"in simulation, {name}", simulated(policy, others))
+    if not after.exists():
+        asked = day(out / "asked", before, some[np.repeat(np.arange(len(some)), args.times)], args, args.push)
+        told("asked about", asked)
+        said(
+            *("robot", "queries", out / "asked" / "robot.toml", out / "study", "--own", "--film", "cup"),
+            *("--seconds", STEPS / 20, "--questions", len(some) * args.times // 2),
+        )
+        print(f"{answered(out / 'study', args.seed)} answers of a simulated person")
+        said(
+            *("align", "--data", out / "study", "--policy", before, "--method", "ipo", "--set", "tau=1"),
+            *("--any-start", "--steps", 25, "--out", out / "aligned"),
+        )
+    seen = {name: day(out / name, policy, others, args) for name, policy in (("before", before), ("after", after))}
+    for name, policy in (("before", before), ("after", after)):
+        told(f"on the robot, {name:6}", seen[name])
+        told(f"in simulation, {name:6}", simulated(policy, others))
 
 
 def main() -> None:

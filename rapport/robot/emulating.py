@@ -19,7 +19,7 @@ journal = "episodes"
 family = "{family}"
 """
 _USUAL, _SLOW = "rate = 100.0", "rate = 40.0\ntracking_seconds = 1.0"
-_PATIENT = "spare_ms = 60.0\nbudget_s = 0.06\n"
+_PATIENT = "spare_ms = 100.0\nbudget_s = 0.1\n"
 """With the slow loop, what makes a stall of the machine no fault of the arm's."""
 _JOINT = """
 [[joint]]

@@ -170,7 +170,7 @@ class Emulate:
     port: int = 8600
     """Of the gateway, in that file."""
     patient: Flag = False
-    """On a machine with much other work: a loop of 40 Hz, and servos that may take 60 ms to answer."""
+    """On a machine with much other work: a loop of 40 Hz, and servos that may take a tenth of a second to answer."""
 
     def __call__(self) -> int:
         from rapport.robot.emulating import emulate
