@@ -8,7 +8,7 @@ The policy is served, the robot run with its page, and led through episodes over
 has seen, four seconds each, in real time. What the journals say is measured as `rapport evaluate` measures, beside the
 same policy on the same places in the simulator that it was trained in.
 
-With --circle the policy is RUN's, or one that was cloned from people of whom six in ten hurry. It is led eight times to
+With --circle the policy is RUN's, or one that was cloned from people of whom six in ten hurry. It is led ten times to
 each of six places, pushed apart in the first second; its journals become questions, a simulated person answers them at
 the desk of a study, and `rapport align` aligns it. Then both are led to twelve other places, and nobody pushes. A
 quarter of an hour, most of it the arm's own time.
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--patient", action="store_true", help="for a machine with much other work")
     parser.add_argument("--circle", action="store_true", help="ask about a day, align, and measure another day")
     parser.add_argument("--places", type=int, default=6, help="of the day that is asked about")
-    parser.add_argument("--times", type=int, default=8, help="to each of them")
+    parser.add_argument("--times", type=int, default=10, help="to each of them")
     parser.add_argument("--push", type=float, default=0.3, help="on that day")
     parser.add_argument("--port", type=int, default=8600)
     parser.add_argument("--out", type=Path, default=Path("runs/robot-day"))
