@@ -33,6 +33,7 @@ from hardware.gateway.gate import MOST_BYTES, Doorway
 from hardware.gateway.house import House
 from hardware.gateway.metrics import Metrics
 from hardware.gateway.policies import Server
+from hardware.gateway.recording import Recording
 from hardware.gateway.tokens import TokenError, Tokens
 from hardware.link import LinkError, Snapshot, socket_path
 from hardware.priority import GATEWAY, NOT_FIRST
@@ -100,14 +101,17 @@ class _Impatient(H11Protocol):
 def house_of(config: Config, policy: Server | None, watch: Watch) -> House:
     """Not connected yet. Raises LinkError."""
     daemon = Daemon(socket_path(config.journal))
-    metrics = Metrics(config.limits.names, lambda: daemon.snapshot, watch.ages)
+    rates = {camera.name: camera.fps for camera in config.cameras}
+    recording = Recording(config.journal, watch.cameras, rates)
+    metrics = Metrics(config.limits.names, lambda: daemon.snapshot, watch.ages, recording, config.journal)
 
     def told(snapshot: Snapshot) -> None:
         metrics.tick(snapshot)
+        recording.told(snapshot)
 
-    daemon.told = told
+    daemon.told, daemon.gone = told, recording.gone
     leads = "" if policy else "there is no policy server; start the robot with --policy"
-    return House(config, daemon, metrics, watch, policy, leads)
+    return House(config, daemon, metrics, watch, recording, policy, leads)
 
 
 def server_of(house: House, tokens: Tokens, reached: Reached) -> uvicorn.Server:

@@ -26,6 +26,9 @@ calibration = "calibration.json"
 spare_ms = 10.0
 budget_s = 0.02
 """
+_USUAL, _SLOW = "rate = 100.0", "rate = 40.0\ntracking_seconds = 1.0"
+_QUICK, _PATIENT = "spare_ms = 10.0\nbudget_s = 0.02\n", "spare_ms = 100.0\nbudget_s = 0.1\n"
+"""With the slow loop, the second makes a stall of the machine no fault of the arm's."""
 _JOINT = """
 [[joint]]
 name = "{name}"
@@ -51,14 +54,14 @@ unit = "m"
 """
 
 
-def emulate(family: str, folder: Path, port: int) -> int:
+def emulate(family: str, folder: Path, port: int, patient: bool = False) -> int:
     """Until it is ended; of the main job's arm only the file is written. Raises OSError where the folder cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "robot.toml"
     if file.exists():
         say(f"{file} is there, and is left as it is")
     else:
-        file.write_text(_file(family, folder, port))
+        file.write_text(_file(family, folder, port, patient))
         say(f"{file} is written; in another terminal: rapport robot run {file}")
     if family == "cup":
         print(file)
@@ -83,7 +86,7 @@ def _beside(folder: Path) -> list[str]:
     return ["--link", str(folder / "port"), "--calibration", str(folder / "calibration.json"), "--first"]
 
 
-def _file(family: str, folder: Path, port: int) -> str:
+def _file(family: str, folder: Path, port: int, patient: bool) -> str:
     match family:
         case "cup":
             parts = _cup()
@@ -105,6 +108,10 @@ def _file(family: str, folder: Path, port: int) -> str:
             )
             where = _SERVOS.format(port=(folder / "port").resolve())
             parts = [_HEAD.format(family=family), where, *joints, _tool(presets.chain())]
+    if patient:
+        parts[0] = parts[0].replace(_USUAL, _SLOW)
+        if _QUICK in parts[1]:  # servos on a bus
+            parts[1] = parts[1].replace(_QUICK, _PATIENT + ("" if family == "so101" else "watchdog_s = 0.5\n"))
     return "".join([*parts, f'\n[gateway]\nhost = "127.0.0.1"\nport = {port}\n'])
 
 
