@@ -27,6 +27,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "clipped": (),
         "why": "",
         "clips": {},
+        "reading_ns": 0,
         "chunk": -1,
         "action_age_ns": 0,
         "lateness_ns": 0,
