@@ -24,19 +24,22 @@ from embodied.reference import Reference
 from embodied.scores import log_ratio
 from embodied.store import Store
 from llm_bridge.answers import ask, from_store, to_store
+from llm_bridge.judge import question
+from llm_bridge.law import Law
 from llm_bridge.lm import LM
 from llm_bridge.local_judges import by_reward, letters, prefer
 from llm_bridge.messages import Message, user
 from llm_bridge.records import Record
 from llm_bridge.reward import RewardLM
+from llm_bridge.sampler import Sampler
 from llm_bridge.testbed import tutor
 from llm_bridge.testbed.judge import by_gold
-from llm_bridge.testbed.preferences import preferences
-from llm_bridge.testbed.pretrain import NANO, fresh, pretrained
+from llm_bridge.testbed.pretrain import NANO, pretrained
 from llm_bridge.text import encode, encoder
 from llm_bridge.verdicts import Asked, Pairwise, Verdicts, answers, judged, report, symmetric
 from tests.llm_bridge import tiny
 from tests.llm_bridge.made import CHATML, bpe, word_level
+from tests.llm_bridge.test_reward import classifier
 
 
 def made(shown: Sequence[tuple[float, float]]) -> Verdicts:
@@ -154,9 +157,8 @@ def test_letters_are_as_likely_as_the_model_says(scale: float) -> None:
     net = tiny.model(
         vocab_size=len(words), initializer_range=0.1, max_position_embeddings=4096, tie_word_embeddings=False
     )
-    known = [words.convert_tokens_to_ids(t) for t in ("<0x41>", "<0x42>")]
     a_id, b_id = (words(letter, add_special_tokens=False)["input_ids"][0] for letter in "AB")
-    assert a_id != b_id and known
+    assert a_id != b_id
     with torch.no_grad():  # so that it says one of the two mostly, or hardly ever
         bias = torch.nn.Linear(32, len(words))
         bias.weight.copy_(net.lm_head.weight)
@@ -168,8 +170,6 @@ def test_letters_are_as_likely_as_the_model_says(scale: float) -> None:
     a, b = ["blue", "because it is so", "a <s> b"], ["red, I think", "no", "c"]
     found = letters(lm, words, rubric="Which is better?")(prompts, a, b)
     assert not found.valid[2] and found.why[2] == "the texts hold a special token of the judge's tokenizer"
-    from llm_bridge.judge import question
-
     for n in range(2):
         for side, order in enumerate([(a[n], b[n]), (b[n], a[n])]):
             asked = question(prompts[n], *order, "Which is better?")
@@ -186,8 +186,6 @@ def test_letters_are_as_likely_as_the_model_says(scale: float) -> None:
 
 
 def test_a_model_that_cannot_judge() -> None:
-    from llm_bridge.law import Law
-
     net = tiny.model(vocab_size=200)
     with pytest.raises(ValueError, match="the tokenizer writes A and B alike"):
         letters(LM(net), word_level(CHATML))([user("why")], ["a"], ["x"])
@@ -196,8 +194,6 @@ def test_a_model_that_cannot_judge() -> None:
 
 
 def test_a_reward_model_says_how_much_more_it_likes_one() -> None:
-    from tests.llm_bridge.test_reward import classifier
-
     words = bpe(CHATML)
     reward = RewardLM(classifier(vocab_size=len(words)), row=200)
     prompts, a, b = [user("name a colour"), user("why not?")], ["blue", "because"], ["red, I think", "no"]
@@ -214,11 +210,8 @@ def test_a_reward_model_says_how_much_more_it_likes_one() -> None:
 
 
 def test_gold_judges_words_as_it_marks_tokens() -> None:
-    model = fresh(NANO)
-    data = preferences(model, tutor.split()[0][:6], np.random.default_rng(0))
-    assert isinstance(data.segments.obs, dict)
     numbers = tutor.split()[0][:50]
-    tokens, mask = tutor.answers(numbers)
+    tokens, _ = tutor.answers(numbers)
     rng = np.random.default_rng(1)
     pick = torch.from_numpy(rng.integers(0, tutor.ANSWERS, (50, 2)))
     act = tokens[torch.arange(50)[:, None], pick]
@@ -275,29 +268,26 @@ def _first(segments: Segments, k: int) -> Segments:
 
 
 def test_online_learns_from_a_judge(tmp_path: Path) -> None:
-    """Six rounds of online IPO, judged by words; a judge who likes the opposite makes it worse."""
-    from llm_bridge.sampler import Sampler
+    """Four rounds of online IPO by a judge of words, and by one who likes the opposite. How much more gold the first
+    has in the last three: 0.78 to 0.81 with three seeds."""
+    asked = tutor.prompts(tutor.split()[0][:32])
+    gold = by_gold(temperature=0.5)
 
-    model = pretrained(tmp_path, NANO)
-    asked = tutor.prompts(tutor.split()[0][:48])
-    gains = []
-    for sign in (1, -1):
-        policy = LM(pretrained(tmp_path, NANO), row=2048)
-        reference = Reference(policy)
-        sampler = Sampler(policy, slots=96, capacity=40, longest=tutor.LONGEST + 2, stop=[tutor.EOS])
-        gold = by_gold(temperature=0.5)
+    def contrary(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:
+        return gold(prompts, b, a)
 
-        def judge(p: Sequence[Asked], a: Sequence[str], b: Sequence[str], sign: int = sign) -> Verdicts:
-            return gold(p, a, b) if sign > 0 else gold(p, b, a)
-
+    worth = []
+    for judge in (gold, contrary):
+        policy = LM(pretrained(tmp_path, NANO), row=256)
+        sampler = Sampler(policy, slots=64, capacity=40, longest=tutor.LONGEST + 2, stop=[tutor.EOS])
         rng = np.random.default_rng(0)
         gather = partial(collect, asked.tolist(), sampler, win_rate(prefer(judge, tutor.tokenizer())), 2, rng)
-        opt = torch.optim.AdamW(policy.parameters(), lr=1e-3)
-        objective = direct(policy, ipo(0.1, log_ratio), reference)
-        worth = [
-            float(tutor.marks(asked[:, None], seen.feedback.segments.act, seen.feedback.segments.mask).gold.mean())
-            for seen in online(objective, gather, opt, rounds=7, steps=4, batch=48, rng=rng, split=policy.parts)
+        opt = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+        objective = direct(policy, ipo(0.1, log_ratio), Reference(policy))
+        seen = [
+            report.feedback.segments
+            for report in online(objective, gather, opt, rounds=4, steps=3, batch=32, rng=rng, split=policy.parts)
         ]
-        gains.append(worth[-1] - worth[0])
-    assert model is not None
-    assert gains[0] > 0.15 and gains[1] < -0.15
+        marks = [tutor.marks(asked[:, None], said.act, said.mask).gold.mean().item() for said in seen[1:]]
+        worth.append(np.mean(marks))
+    assert worth[0] - worth[1] > 0.4
