@@ -133,7 +133,7 @@ async def _one(server: Server, create: Any, body: Body) -> tuple[str, str | None
     try:
         reply = (await create(**named, extra_body=more)).http_response
     except openai.APITimeoutError:
-        return "", f"no reply within {server.timeout:g} s, {server.retries + 1} times; give a longer timeout"
+        return "", f"none within {server.timeout:g} s, {server.retries + 1} times; give a longer timeout"
     except openai.APIConnectionError as error:
         return "", f"no connection ({_clean(server, str(error.__cause__ or error))}); is the server up at this url?"
     except openai.APIStatusError as error:

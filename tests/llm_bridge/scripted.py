@@ -99,8 +99,8 @@ def letter(p: float, others: float = 0.0) -> dict[str, Any]:
     """A chat completion that says A with probability p, B with the rest, but for what is left to other tokens."""
     shares = {"A": p * (1 - others), "B": (1 - p) * (1 - others), "The": others}
     top = [{"token": t, "logprob": math.log(x) if x else -9999.0, "bytes": None} for t, x in shares.items()]
-    said = max(top, key=lambda one: one["logprob"])
-    return chat(said["token"], {"content": [said | {"top_logprobs": top}]})
+    said = max(shares, key=shares.__getitem__)
+    return chat(said, {"content": [top[list(shares).index(said)] | {"top_logprobs": top}]})
 
 
 def chat(text: str | None, logprobs: Any = None, **more: Any) -> dict[str, Any]:

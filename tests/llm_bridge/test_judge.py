@@ -243,6 +243,19 @@ def test_a_dead_server_stops_it_and_a_bad_pair_does_not() -> None:
     assert found.valid.sum() == 59 and found.why[7].startswith("no reply: 500")
 
 
+def test_who_never_comes_is_waited_for_once() -> None:
+    prompts, a, b = pairs(3)
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        slow = "question 0?" in json.dumps(body)
+        return Reply(letter(fair(body)), wait=60.0 if slow else 0.0, reset="question 1?" in json.dumps(body))
+
+    with serving(script) as heard:
+        found = judge(prompts, a, b, settings(heard, retries=0, timeout=4.0), tell=quiet)
+    assert found.valid.tolist() == [False, False, True] and len(heard.seen) == 6
+    assert found.why[0].startswith("no reply: none within 4 s, 1 times") and "no connection" in found.why[1]
+
+
 def test_the_deadline_ends_it(tmp_path: Path) -> None:
     prompts, a, b = pairs(20)
     with serving(lambda number, body: Reply(letter(0.5), wait=0.0 if number < 4 else 60.0)) as heard:
