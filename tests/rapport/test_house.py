@@ -193,7 +193,9 @@ def test_the_pinned_set_is_whole_and_is_what_runs_here() -> None:
     pinned = {normal(pin.name): pin.specifier for pin in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts = project["dependencies"] + [text for extra in ("robot", "lm", "dev", "docs") for text in extras[extra]]
+    texts = project["dependencies"] + [
+        text for extra in ("robot", "lm", "judge", "dev", "docs") for text in extras[extra]
+    ]
     needed = [Requirement(text) for text in texts if not text.startswith("rapport[")]
     seen = set[tuple[str, str]]()
     while needed:
