@@ -12,7 +12,7 @@ import torch
 
 from embodied.direct import direct
 from embodied.methods import Method
-from embodied.remembered import Remembered
+from embodied.remembered import Remembered, weights_fingerprint
 from rapport.align.looks import Look, look, moved
 from rapport.align.methods import LISTWISE, method_of
 from rapport.console import say
@@ -107,9 +107,9 @@ def reference_of(begun: Begun, lm: LM, method: Method) -> Remembered:
     from llm_bridge.adapters import AdapterOff, freeze
 
     loaded = begun.loaded
-    policy: Any = freeze(lm) if loaded.began else AdapterOff(lm) if loaded.adapter else lm
+    policy: Any = freeze(lm) if loaded.began else AdapterOff(lm) if loaded.adapter else loaded.lm(lm.row)
     known = Remembered(policy)
-    path = cache_of(begun, lm)
+    path = cache_of(begun, lm, weights_fingerprint(policy))
     before = known.load(path)
     rows = [
         part.segments[some] for part in (*begun.fed.learned, *begun.fed.held_out) for some in lm.parts(part.segments)
@@ -138,9 +138,9 @@ class Gone:
         raise ModelError("The reference was asked about an answer that it did not see before training.")
 
 
-def cache_of(begun: Begun, lm: LM) -> Path:
+def cache_of(begun: Begun, lm: LM, policy: str) -> Path:
     """Beside the data, one file for each model and way of computing."""
     loaded, place = begun.loaded, begun.found.place
     low = lm.low if loaded.device.type == "cuda" and lm.low is not None else loaded.dtype
-    name = f"{place.name}.reference-{begun.identity[:12]}-{loaded.device.type}-{name_of(low)}.safetensors"
+    name = f"{place.name}.reference-{policy[:12]}-{loaded.device.type}-{name_of(low)}.safetensors"
     return place.resolve().with_name(name)

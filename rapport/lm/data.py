@@ -115,7 +115,7 @@ def comparisons(model: Any, numbers: Tensor, rng: np.random.Generator) -> list[d
         obs["prompt"][:, 0], told.segments.act, told.segments.mask, told.target, strict=True
     ):
         ends = [ids[m].tolist() for ids, m in zip(act, mask, strict=True)]
-        if all(one[-1] == tutor.EOS and max(one[:-1], default=0) > tutor.UNK for one in ends):
+        if all(one[-1] == tutor.EOS and min(one[:-1], default=0) > tutor.UNK for one in ends):
             # A blank begins an answer: the tokenizer cuts at blanks.
             texts = [" " + str(words.decode(one[:-1])) for one in ends]
             rows.append(to_json(Record(user(str(words.decode(prompt[1:]))), texts, Compare(float(target[0])), "gold")))

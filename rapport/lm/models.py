@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -213,9 +214,10 @@ def _adapted(model: Any, rank: int, classifies: bool) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
     kind = TaskType.SEQ_CLS if classifies else TaskType.CAUSAL_LM
-    return get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type=kind)
-    )
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type=kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what peft still asks of transformers
+        return get_peft_model(model, config)
 
 
 def _mend(model: Any, tokenizer: Any, place: str) -> tuple[str, ...]:

@@ -86,8 +86,8 @@ def command(options: Online) -> int:
     ):
         raise ModelError(
             f"--k {options.k}, --rollouts {options.rollouts}, --epochs {options.epochs}: {options.method} takes "
-            f"{'two' if options.method == 'online-ipo' else f'at least {least_k}'} answers to a prompt, and at least one "
-            "prompt and step a round."
+            f"{'two' if options.method == 'online-ipo' else f'at least {least_k}'} answers to a prompt, and at least "
+            "one prompt and step a round."
         )
     from llm_bridge.law import Law
     from llm_bridge.text import shown
@@ -158,10 +158,11 @@ def command(options: Online) -> int:
                 if isinstance(held, Remembered):
                     held.forget()
                 moved(report.round + 1, seen[-1]["loss"])
-            return {name: float(np.mean([row[name] for row in seen])) for name in seen[0]}
+            means = {name: float(np.mean([row[name] for row in seen])) for name in ("loss", "reward", "kl")}
+            return {"loss": means["loss"], "rollout_reward": means["reward"], "rollout_kl": means["kl"]}
 
         def look() -> Row:
-            """Fresh answers to prompts of its own choice."""
+            """At fresh answers to the same prompts each time."""
             draw = np.random.default_rng([options.seed, 34])
             which = draw.choice(len(speaker.ids), min(64, len(speaker.ids)), replace=False)
             with memory(lm.row, "sampling"):
@@ -169,7 +170,7 @@ def command(options: Online) -> int:
                 found = _measured(said, watched(said), lm, held)
             if isinstance(held, Remembered | Reference):
                 (held if isinstance(held, Remembered) else held.memory).forget()
-            return {f"fresh_{name}": value for name, value in found.items()}
+            return found
 
         def speak(done: int) -> Samples:
             return speaker.few(options.seed, done)
@@ -255,7 +256,7 @@ def _digest(speaker: Speaker) -> str:
 
 @torch.no_grad()
 def _measured(segments: Segments, reward: Tensor, lm: LM, held: Any) -> Row:
-    """Of samples: reward, KL from where the model began and entropy of a token, both as the samples tell, and length."""
+    """Of samples: reward; KL from where the model began, and entropy of a token, as the samples tell; length."""
     parts = [segments[rows] for rows in lm.parts(segments)]
     ref = [held.log_prob(part) for part in parts]
     gaps = [torch.where(p.mask, p.log_prob - r, 0.0).sum(-1).flatten() for p, r in zip(parts, ref, strict=True)]

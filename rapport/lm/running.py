@@ -156,10 +156,12 @@ def finish(out: Path, result: Row) -> Row:
     return result
 
 
+BRIEF = ("accuracy", "margin", "held_out_accuracy", "held_out_loss", "reward", "kl", "length")
+
+
 def brief(row: Row) -> str:
-    return ", ".join(
-        f"{k.replace('_', ' ')} {v:.3g}" for k, v in row.items() if k not in ("step", "loss") and v is not None
-    )
+    """What fits beside the bar."""
+    return ", ".join(f"{k.replace('_', ' ')} {row[k]:.3g}" for k in BRIEF if row.get(k) is not None)
 
 
 def default_out(options: Learning, verb: str, *names: str) -> Path:

@@ -42,8 +42,8 @@ class Speaker:
         longest = min(max_answer, _room(lm) - max(map(len, self.ids)))
         if longest < 1:
             raise ValueError(
-                f"the longest prompt has {max(map(len, self.ids))} tokens, the model takes {_room(lm)} with the answer: "
-                "lower --max-prompt."
+                f"the longest prompt has {max(map(len, self.ids))} tokens, and the model takes {_room(lm)} with its "
+                "answer: lower --max-prompt."
             )
         self.sampler = Sampler(
             lm,

@@ -24,7 +24,7 @@ class Speaking:
     seed: int = 0
     """Of everything that is drawn."""
     row: Number = None
-    """Tokens that go through the model at once; by default 16384 on a GPU, 512 elsewhere. Halve it where memory is full."""
+    """Tokens that go through the model at once; unless told 16384 on a GPU and 512 elsewhere. Halve it when memory is full."""
     max_prompt: int = 2048
     """Longer prompts lose their beginning."""
     max_answer: int = 512
@@ -218,7 +218,7 @@ class Evaluate(Speaking, Drawing):
     prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE|DIR|tutor", help_behavior_hint="")] = None
     """What both are asked; by default the held-out prompts."""
     reward: Annotated[str | None, tyro.conf.arg(metavar="RUN|gold|F", help_behavior_hint="")] = None
-    """Who judges the answers, as `online --reward` has it. gold: also the share of the possible gain, and KL, as sums."""
+    """Who judges the answers, as `online --reward` has it. gold: also the share of the possible gain."""
     limit: int = 200
     """At most so many comparisons and prompts."""
     k: int = 4
