@@ -24,7 +24,7 @@ class Speaking:
     seed: int = 0
     """Of everything that is drawn."""
     row: Number = None
-    """Tokens that go through the model at once; unless told 16384 on a GPU and 512 elsewhere. Halve it when memory is full."""
+    """Tokens that go through the model at once, to be halved where memory is full; 16384 on a GPU, 512 elsewhere."""
     max_prompt: int = 2048
     """Longer prompts lose their beginning."""
     max_answer: int = 512
