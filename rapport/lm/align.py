@@ -21,6 +21,7 @@ from rapport.lm.learning import Begun, begin, learn, some
 from rapport.lm.models import ModelError, memory, name_of
 from rapport.lm.reward import agreement
 from rapport.lm.running import Row
+from rapport.lm.together import first, wait
 from rapport.run import RunError
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def reference_of(begun: Begun, lm: LM, method: Method) -> Remembered:
     loaded = begun.loaded
     policy: Any = freeze(lm) if loaded.began else AdapterOff(lm) if loaded.adapter else loaded.lm(lm.row)
     known = Remembered(policy)
+    if not first():
+        wait()  # for what the first has worked out
     path = cache_of(begun, lm, weights_fingerprint(policy))
     before = known.load(path)
     rows = [
@@ -117,13 +120,15 @@ def reference_of(begun: Begun, lm: LM, method: Method) -> Remembered:
     with memory(lm.row, "working out the reference"):
         for segments in rows:
             known.log_prob(segments)
-    if len(known) > before:
+    if len(known) > before and first():
         try:
             known.save(path)
         except ValueError as error:
             say(f"Note: the reference's log-probabilities are not kept ({error}).")
     said = f"{before} known from {path}" if before else f"kept in {path}"
     say(f"The reference's log-probabilities of {len(known)} answers: {said}.")
+    if first():
+        wait()
     if not loaded.adapter:
         known.policy = copy.deepcopy(lm).requires_grad_(False) if method.anchor else Gone()
     return known

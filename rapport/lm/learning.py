@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from rapport.lm.data import Fed, Found, feed, find
 from rapport.lm.models import Learned, Loaded, limits_of, load
 from rapport.lm.running import Row, Samples, Work, check, default_out, finish, opened, optimiser, rate_of, run, write
 from rapport.lm.speaking import Speaker
+from rapport.lm.together import added, first, share
 
 if TYPE_CHECKING:
     from llm_bridge.records import Record
@@ -85,19 +87,17 @@ def learn(
     the folder is open; `after` is told when a chunk is over. Returns result.json."""
     loaded, fed = begun.loaded, begun.fed
     out = default_out(options, verb, *names)
-    split: Split = module.parts
+    split = share(getattr(module, "body", module), module.parts)
     row = options.row or getattr(module, "body", module).row
     config = {"verb": verb, "weights": begun.identity, "rows_digest": fed.digest(), "rate": begun.rate}
-    with opened(out, options, config):
+    with opened(out, options, config) if first() else nullcontext():
         opt = optimiser(module, begun.rate, options.clip)
         rng = np.random.default_rng([options.seed, 31])
         parts = {"model": Learned(module, begun.identity), "opt": opt, "rng": rng, **(carried or {})}
 
         def advance(steps: int, moved: Callable[[int, float], None]) -> Row:
-            losses = fit_all(
-                objectives, opt, steps=steps, batch=options.batch, rng=rng, split=split, progress=moved
-            ).losses
-            found: Row = {"loss": float(np.mean(losses))}
+            fitted = fit_all(objectives, opt, steps=steps, batch=options.batch, rng=rng, split=split, progress=moved)
+            found: Row = {"loss": float(np.mean(added(list(fitted.losses))))}
             after(steps, found)
             return found
 
@@ -106,8 +106,11 @@ def learn(
             limits = limits_of(options)
             return Speaker(module, loaded.tokenizer, few, answers=len(few), **limits).few(options.seed, done)
 
-        work = Work(options.steps, every or options.every, row, parts, advance, look(out), *([speak] if speaks else []))
+        looks = look(out) if first() else dict
+        work = Work(options.steps, every or options.every, row, parts, advance, looks, *([speak] if speaks else []))
         rows = run(work, out)
+        if not first():
+            return {}
         write(loaded, out)
         found = {
             "verb": verb,

@@ -173,7 +173,8 @@ def is_reward(place: str) -> bool:
 
 def device_of(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # of several processes each has one
+        return torch.device(own if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"--device {name}: torch sees no GPU here: leave it out, or take cpu.")
     try:

@@ -31,6 +31,7 @@ from rapport.lm.learning import tell
 from rapport.lm.models import Learned, Loaded, ModelError, load, memory
 from rapport.lm.running import Row, Samples, Work, check, default_out, finish, opened, optimiser, rate_of, run, write
 from rapport.lm.speaking import Speaker
+from rapport.lm.together import several
 
 if TYPE_CHECKING:
     from llm_bridge.lm import LM
@@ -75,6 +76,8 @@ class Watched:
 
 def command(options: Online) -> int:
     check(options)
+    if several():
+        raise ModelError("online samples and learns in one process: start it alone, without accelerate or torchrun.")
     if (options.reward is None) == (options.prefer is None):
         raise ModelError("Give --reward or --prefer, and not both: somebody has to judge the answers.")
     least = {"raft": 2, "superhf": 2, "best-of-n": 2, "online-ipo": 2, "rloo": 2, "grpo": 2, "p3o": 2}

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from embodied import checkpoint
 from rapport.console import say
 from rapport.lm.models import ADAPTER, MODEL, SMALL, Loaded, ModelError, memory
+from rapport.lm.together import add_gradients, first, wait
 from rapport.run import RunError, machine, read_json, run_folder, write_json
 
 if TYPE_CHECKING:
@@ -55,11 +56,12 @@ def optimiser(
         groups.append({"params": list(more), "lr": max(rate, 1e-3)})
     opt = torch.optim.AdamW(groups, weight_decay=0.0, fused=learns[0].is_cuda)
 
-    def cut(*_: Any) -> None:
-        torch.nn.utils.clip_grad_norm_([*learns, *more], clip)
+    def before(*_: Any) -> None:
+        add_gradients(learns)
+        if clip:
+            torch.nn.utils.clip_grad_norm_([*learns, *more], clip)
 
-    if clip:
-        opt.register_step_pre_hook(cut)
+    opt.register_step_pre_hook(before)
     return opt
 
 
@@ -92,6 +94,13 @@ def run(work: Work, out: Path) -> list[Row]:
     from torch.utils.tensorboard import SummaryWriter
 
     done = checkpoint.load(out / CHECKPOINTS, **work.parts)
+    wait()  # nothing is written before all have read
+    if not first():
+        while done < work.steps:
+            steps = min(work.every, work.steps - done)
+            work.advance(steps, lambda *_: None)
+            done += steps
+        return []
     rows: list[Row] = [r for r in _read(out / ROWS) if r["step"] <= done]
     said: list[Row] = [r for r in _read(out / SAMPLES) if r["step"] <= done]
     if done:

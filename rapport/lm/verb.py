@@ -81,8 +81,10 @@ class Sft(Learning, Answered):
 
     def __call__(self) -> int:
         from rapport.lm.sft import command
+        from rapport.lm.together import joined
 
-        return command(self)
+        with joined():
+            return command(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,10 @@ class Reward(Learning, Answered):
 
     def __call__(self) -> int:
         from rapport.lm.reward import command
+        from rapport.lm.together import joined
 
-        return command(self)
+        with joined():
+            return command(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +138,10 @@ class Align(Learning, Answered):
 
     def __call__(self) -> int:
         from rapport.lm.align import command
+        from rapport.lm.together import joined
 
-        return command(self)
+        with joined():
+            return command(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from embodied import checkpoint
 from rapport.cli import main
@@ -51,6 +52,52 @@ def test_killed_at_any_instant_it_ends_as_if_nothing_had_been(
     subprocess.run([*go, part], env=ENV, check=True, timeout=300, capture_output=True)
     for name in ("rows.json", "samples.json", "model/model.safetensors"):
         assert (part / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Path) -> None:
+    """Launched by accelerate on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
+    go = [
+        "rapport",
+        "lm",
+        "align",
+        "--model",
+        nano,
+        "--data",
+        str(pairs),
+        "--steps",
+        "8",
+        "--every",
+        "4",
+        "--batch",
+        "16",
+    ]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+    ]
+    for name, start in (("two", [*launch, "0"]), ("alone", [sys.executable])):
+        done = subprocess.run(
+            [*start, "-m", *go, "--row", "256", "--out", str(tmp_path / name)],
+            env=ENV,
+            cwd=ROOT,
+            timeout=400,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("The model is in") == 1
+    two, alone = (json.loads((tmp_path / name / "rows.json").read_text()) for name in ("two", "alone"))
+    for ours, theirs in zip(two, alone, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("two", "alone")]
+    assert max(float((weights[0][name] - x).abs().max()) for name, x in weights[1].items()) < 1e-4
 
 
 @pytest.mark.slow
