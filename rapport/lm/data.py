@@ -117,7 +117,7 @@ def comparisons(model: Any, numbers: Tensor, rng: np.random.Generator) -> list[d
         ends = [ids[m].tolist() for ids, m in zip(act, mask, strict=True)]
         if all(one[-1] == tutor.EOS and min(one[:-1], default=0) > tutor.UNK for one in ends):
             # A blank begins an answer: the tokenizer cuts at blanks.
-            texts = [" " + str(words.decode(one[:-1])) for one in ends]
+            texts = tuple(" " + str(words.decode(one[:-1])) for one in ends)
             rows.append(to_json(Record(user(str(words.decode(prompt[1:]))), texts, Compare(float(target[0])), "gold")))
     return rows
 
@@ -159,7 +159,8 @@ def feed(
         )
     limits: dict[str, Any] = {"max_prompt": max_prompt, "max_answer": max_answer, "plain": plain}
     told = feedback(learned, tokenizer, **limits)
-    counts, kept = told.counts, ()
+    counts = told.counts
+    kept: tuple[Feedback, ...] = ()
     if held_out:
         other = feedback(held_out, tokenizer, **limits)
         counts, kept = counts + other.counts, other.parts

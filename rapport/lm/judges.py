@@ -143,7 +143,7 @@ def _function(name: str) -> Callable[..., Any]:
     found = getattr(import_module(module), function, None)
     if not callable(found):
         raise ModelError(f"{module} has no function {function}: name one, as in judge.py:{function}.")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _called(function: Callable[..., Any], name: str, *given: str | Sequence[str]) -> Any:

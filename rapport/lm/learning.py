@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llm_bridge.records import Record
     from rapport.lm.verb import Align, Reward, Sft
 
-    Options = Sft | Reward | Align
+    Options: TypeAlias = Sft | Reward | Align
 
 LOOKED = 256  # rows of each side at most
 

@@ -133,13 +133,19 @@ def command(options: Online) -> int:
         objective = _objective(options, lm, held, critic)
         sample = _before(speaker, speaker_of, lm, loaded) if options.method == "best-of-n" else speaker
 
+        drawn_by: list[Row] = []
+
         def gather() -> Feedback:
             drawn = rng.choice(len(speaker.ids), min(options.rollouts, len(speaker.ids)), replace=False)
             with memory(lm.row, "sampling"):
-                return collect(drawn, sample, judge, options.k, rng)
+                data = collect(drawn, sample, judge, options.k, rng)
+                # Here, since the reference still remembers it when the objective asks.
+                drawn_by.append(_measured(data.segments, watched.last, lm, held))
+            return data
 
         def advance(rounds: int, moved: Callable[[int, float], None]) -> Row:
-            seen: list[Row] = []
+            drawn_by.clear()
+            losses: list[float] = []
             reports = online(
                 objective,
                 gather,
@@ -149,20 +155,19 @@ def command(options: Online) -> int:
                 batch=options.batch,
                 rng=rng,
                 split=lm.parts,
-                **({"reference": held, "policy": lm} if isinstance(held, Reference) else {}),
+                reference=held if isinstance(held, Reference) else None,
+                policy=lm if isinstance(held, Reference) else None,
             )
             for report in reports:
-                seen.append(
-                    {
-                        "loss": float(np.mean(report.losses)),
-                        **_measured(report.feedback.segments, watched.last, lm, held),
-                    }
-                )
+                losses.append(float(np.mean(report.losses)))
                 if isinstance(held, Remembered):
                     held.forget()
-                moved(report.round + 1, seen[-1]["loss"])
-            means = {name: float(np.mean([row[name] for row in seen])) for name in ("loss", "reward", "kl")}
-            return {"loss": means["loss"], "rollout_reward": means["reward"], "rollout_kl": means["kl"]}
+                moved(report.round + 1, losses[-1])
+            return {
+                "loss": float(np.mean(losses)),
+                "rollout_reward": float(np.mean([row["reward"] for row in drawn_by])),
+                "rollout_kl": float(np.mean([row["kl"] for row in drawn_by])),
+            }
 
         def look() -> Row:
             """At fresh answers to the same prompts each time."""
@@ -261,8 +266,7 @@ def _digest(speaker: Speaker) -> str:
 def _measured(segments: Segments, reward: Tensor, lm: LM, held: Any) -> Row:
     """Of samples: reward; KL from where the model began, and entropy of a token, as the samples tell; length."""
     parts = [segments[rows] for rows in lm.parts(segments)]
-    ref = [held.log_prob(part) for part in parts]
-    gaps = [torch.where(p.mask, p.log_prob - r, 0.0).sum(-1).flatten() for p, r in zip(parts, ref, strict=True)]
+    gaps = [torch.where(p.mask, p.log_prob - held.log_prob(p), 0.0).sum(-1).flatten() for p in parts]
     steps = segments.mask.sum(-1)
     return {
         "reward": float(reward.mean()),

@@ -169,7 +169,8 @@ def test_short_answers_are_learned_from_a_judge_of_words(nano: str, pairs: Path,
     judge.write_text(
         "def brief(prompt, answers):\n    return [-len(answer.split()) for answer in answers]\n"
         "def briefer(prompt, first, second):\n"
-        "    return 0.5 + 0.5 * ((len(first.split()) < len(second.split())) - (len(first.split()) > len(second.split())))\n"
+        "    one, other = len(first.split()), len(second.split())\n"
+        "    return 0.5 + 0.5 * ((one < other) - (one > other))\n"
     )
     go = ("online", "--model", nano, "--prompts", pairs, "--steps", 20, "--every", 20, "--rate", "3e-3", "--kl", "0.01")
     for name, who in (("points", ("--reward", f"{judge}:brief")), ("pairs", ("--prefer", f"{judge}:briefer"))):
