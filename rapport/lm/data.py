@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llm_bridge.text import Counts
 
 HELD_OUT = 5  # one prompt of so many
-TUTORED = 2000  # comparisons
+TUTORED = 2000  # questions, of which some are answered twice alike
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,7 +68,7 @@ class Answered:
 
     data: Annotated[str, tyro.conf.arg(metavar="FILE|DIR|tutor")]
     """A file or folder of preferences in any shape that docs/text.md lists, or a study in which people answered. tutor:
-    2,000 comparisons of the tutor's answers by its gold."""
+    comparisons of its answers to 2,000 questions, by its gold."""
     split: Name = None
     """Of a folder of datasets with several splits, which."""
     store: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = None

@@ -48,12 +48,29 @@ def test_imitation_copies_what_was_preferred_and_plain_transformers_speaks_it(
 ) -> None:
     out = tmp_path / "run"
     assert (
-        run("sft", "--model", nano, "--data", pairs, "--steps", 20, "--rate", "5e-4", "--every", 10, "--out", out) == 0
+        run(
+            "sft",
+            "--model",
+            nano,
+            "--data",
+            pairs,
+            "--steps",
+            12,
+            "--rate",
+            "2e-4",
+            "--batch",
+            200,
+            "--every",
+            6,
+            "--out",
+            out,
+        )
+        == 0
     )
     shown = capsys.readouterr()
     assert "scored: [" in shown.err and "float32 on cpu" in shown.err and "held out" in shown.err
     rows = json.loads((out / "rows.json").read_text())
-    assert [row["step"] for row in rows] == [0, 10, 20]
+    assert [row["step"] for row in rows] == [0, 6, 12]
     assert rows[-1]["loss"] < rows[1]["loss"] and rows[-1]["held_out_loss"] < rows[0]["held_out_loss"]
     assert "<h1>Imitated" in (out / "report.html").read_text() and list((out / "tensorboard").iterdir())
     words: Any = AutoTokenizer.from_pretrained(out / "model")
@@ -213,7 +230,7 @@ def test_a_run_is_measured_against_where_it_began_and_against_another(
     )
     same = json.loads(capsys.readouterr().out)
     assert same["samples"]["kl"] == 0 and abs(same["samples"]["wins"] - 0.5) < 4 * same["samples"]["wins_error"]
-    assert same["gold"]["kl"]["value"] == pytest.approx(0, abs=1e-6) and same["gold"]["share"]["value"] == 0
+    assert same["gold"]["kl"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 def test_samples_are_printed_and_written_and_the_best_is_kept(
@@ -322,7 +339,7 @@ def test_a_tokenizer_without_an_end_is_refused_and_one_without_padding_is_mended
 def test_what_was_cut_or_left_out_is_counted(
     nano: str, rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    odd = [{**rows[0], "completions": [" <eos> the answer", " the answer"]}, {**rows[1], "said": {"compare": 0.5}}]
+    odd = [{**rows[0], "completions": [" <eos> the answer", " <eos> you"]}, {**rows[1], "said": {"compare": 0.5}}]
     data = written(tmp_path / "odd.jsonl", [*odd, *rows[2:]])
     assert run("sft", "--model", nano, "--data", data, *TINY, "--max-answer", 9, "--out", tmp_path / "run") == 0
     told = capsys.readouterr().err
