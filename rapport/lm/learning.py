@@ -17,9 +17,9 @@ from embodied.fit import Objective, Split, fit_all
 from embodied.remembered import weights_fingerprint
 from rapport.console import say
 from rapport.lm.data import Fed, Found, feed, find
-from rapport.lm.models import Learned, Loaded, limits_of, load
+from rapport.lm.models import Learned, Loaded, ModelError, limits_of, load
 from rapport.lm.running import Row, Samples, Work, check, default_out, finish, opened, optimiser, rate_of, run, write
-from rapport.lm.speaking import Speaker
+from rapport.lm.speaking import Speaker, room
 from rapport.lm.together import added, first, share
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def begin(
         "plain": options.plain,
     }
     fed = feed(found, use, loaded.tokenizer, seed=options.seed, **limits)
+    _check_room(fed, loaded.tokenizer, room(loaded.model))
     rate = rate_of(options, loaded)
     say(f"{loaded.says()}, at a rate of {rate:g}.")
     rows = fed.rows()
@@ -65,6 +66,19 @@ def begin(
         say(f"Note: {note}.")
     say(shown(loaded.tokenizer, fed.learned[0].segments))
     return Begun(loaded, found, fed, rate, weights_fingerprint(loaded.model)[:16])
+
+
+def _check_room(fed: Fed, tokenizer: Any, most: int) -> None:
+    for part in (*fed.learned, *fed.held_out):
+        obs: Any = part.segments.obs
+        size = obs["prompt_mask"][:, 0].sum(-1) + part.segments.mask.sum(-1).amax(-1)
+        if (size > most).any():
+            row = int(size.argmax())
+            words = str(tokenizer.decode(obs["prompt"][row, 0, :20]))
+            raise ModelError(
+                f"The row that begins {words[:40]!r} has {int(size[row])} tokens with its answer, and the model takes "
+                f"{most}: set --max-prompt and --max-answer to that together."
+            )
 
 
 def learn(

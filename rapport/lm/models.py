@@ -126,13 +126,13 @@ def load(
                 model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=outputs, dtype=dtype)
             else:
                 model = AutoModelForCausalLM.from_pretrained(place, dtype=dtype)
+            if lora:
+                model = _adapted(model, lora, classifies=bool(outputs))
         except Exception as error:  # of many kinds, on files from anywhere
             said = " ".join(str(error).split())[:300]
             raise ModelError(
                 f"{place} cannot be loaded ({type(error).__name__}: {said}): give another --model."
             ) from error
-        if lora:
-            model = _adapted(model, lora, classifies=bool(outputs))
     notes = _mend(model, tokenizer, place)
     model = _still(model.to(device))
     if not learns:

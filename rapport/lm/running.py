@@ -117,7 +117,9 @@ def run(work: Work, out: Path) -> list[Row]:
                 if name != "step" and value is not None:
                     writer.add_scalar(name, value, row["step"])
             writer.flush()
-            if spoken := work.speak(row["step"]):
+            with memory(work.row, "sampling"):
+                spoken = work.speak(row["step"])
+            if spoken:
                 said.append({"step": row["step"], "samples": spoken})
                 write_json(out / SAMPLES, said)
                 for one in spoken[:2]:

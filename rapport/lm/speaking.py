@@ -39,11 +39,11 @@ class Speaker:
         self.ids, self.long = encode_prompts(tokenizer, prompts, max_prompt=max_prompt, plain=plain)
         self.known = {tuple(ids): n for n, ids in enumerate(self.ids)}
         stop = style(tokenizer, plain=plain).stop
-        longest = min(max_answer, _room(lm) - max(map(len, self.ids)))
+        longest = min(max_answer, room(lm.model) - max(map(len, self.ids)))
         if longest < 1:
             raise ValueError(
-                f"the longest prompt has {max(map(len, self.ids))} tokens, and the model takes {_room(lm)} with its "
-                "answer: lower --max-prompt."
+                f"the longest prompt has {max(map(len, self.ids))} tokens, and the model takes {room(lm.model)} with "
+                "its answer: lower --max-prompt."
             )
         self.sampler = Sampler(
             lm,
@@ -83,7 +83,8 @@ class Speaker:
         return [{"prompt": transcript(prompt), "answer": answers[0]} for prompt, answers in self.texts(said)]
 
 
-def _room(lm: LM) -> int:
+def room(model: Any) -> int:
+    """Tokens of a prompt with its answer that the model was made for."""
     from llm_bridge.lm import base
 
-    return int(getattr(base(lm.model).config, "max_position_embeddings", None) or 1 << 20)
+    return int(getattr(base(model).config, "max_position_embeddings", None) or 1 << 20)

@@ -344,6 +344,12 @@ def test_what_was_cut_or_left_out_is_counted(
     assert run("sft", "--model", nano, "--data", data, *TINY, "--max-answer", 9, "--out", tmp_path / "run") == 0
     told = capsys.readouterr().err
     assert "1 ties, left out" in told and "1 rows hold special tokens" in told and "longer than --max-answer" in told
+    long = written(
+        tmp_path / "long.jsonl",
+        [{"prompt": "what is", "completion": " the" * 80}, *[{"prompt": "what", "completion": " the"}] * 9],
+    )
+    said = refused(capsys, "sft", "--model", nano, "--data", long, *TINY, "--out", tmp_path / "long")
+    assert "has 84 tokens with its answer" in said and "the model takes 64" in said
     mixed = written(
         tmp_path / "mixed.jsonl",
         [
