@@ -102,12 +102,9 @@ def load(
 
     Raises ModelError in a sentence.
     """
-    ensure_torchvision()
-    import transformers
+    _quiet()
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    transformers.utils.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()
     device = device_of(options.device)
     place = place_of(options.model)
     dtype = dtype_of(options.dtype, device, learns and not lora)
@@ -148,7 +145,7 @@ def load(
 
 def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
     """The reward model of a finished run, and its tokenizer. Raises ModelError."""
-    ensure_torchvision()
+    _quiet()
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from llm_bridge.reward import RewardLM
@@ -164,6 +161,15 @@ def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
     return RewardLM(_still(model.to(device)).requires_grad_(False), row=options.row), AutoTokenizer.from_pretrained(
         place
     )
+
+
+def _quiet() -> None:
+    """transformers, which has bars of its own."""
+    ensure_torchvision()
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
 
 
 def is_reward(place: str) -> bool:
