@@ -34,8 +34,14 @@ class AdapterOff:
     @torch.no_grad()
     def log_prob(self, segments: Segments) -> Tensor:
         """[B,K,T], as LM's."""
+        with self.speaking() as lm:
+            return lm.log_prob(segments)
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[LM]:
+        """The LM, with its adapter off."""
         with self._lm.model.disable_adapter():
-            return self._lm.log_prob(segments)
+            yield self._lm
 
     @torch.no_grad()
     def hidden(self, laid: Pack) -> Tensor:
@@ -64,8 +70,14 @@ class Adapter:
     @torch.no_grad()
     def log_prob(self, segments: Segments) -> Tensor:
         """[B,K,T], as LM's."""
+        with self.speaking() as lm:
+            return lm.log_prob(segments)
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[LM]:
+        """The LM, with this adapter on."""
         with _active(self._lm.model, self._name):
-            return self._lm.log_prob(segments)
+            yield self._lm
 
     @torch.no_grad()
     def hidden(self, laid: Pack) -> Tensor:

@@ -36,6 +36,8 @@ SHAPES: Mapping[str, tuple[tuple[str, ...], Reader]] = {
     "explicit": (("prompt", "chosen", "rejected"), shapes.explicit),
     "implicit": (("chosen", "rejected"), shapes.implicit),
     "unpaired": (("prompt", "completion", "label"), shapes.unpaired),
+    "demonstrations": (("prompt", "completion"), shapes.demonstrations),
+    "conversations": (("messages",), shapes.conversations),
     "texts": (("prompt", "answers"), shapes.texts),
     "prompts": (("prompt",), shapes.prompts),
 }
@@ -148,7 +150,7 @@ def _looked_at(found: Sequence[Record], rows: int, unusable: Mapping[str, int], 
     return Loaded(records, shape, counts)
 
 
-TALK = ("prompt", "chosen", "rejected", "completion", "context", "history")  # columns of conversations
+TALK = ("prompt", "chosen", "rejected", "completion", "context", "history", "messages")  # columns of conversations
 
 
 def _check_alike(rows: Sequence[Row], needed: Sequence[str]) -> None:

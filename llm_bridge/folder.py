@@ -21,7 +21,7 @@ def export(model: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype | Non
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
-    config = base(model).generation_config
+    config = getattr(base(model), "generation_config", None)  # a classifier has none
     if config is not None and tokenizer.eos_token_id is not None:
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     if merged:

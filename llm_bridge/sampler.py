@@ -113,6 +113,8 @@ class Sampler:
                     f"into a capacity of {self.capacity}"
                 )
         self.stream.manual_seed(int(rng.integers(2**62)))
+        # From the ring's beginning, or sums over the same tokens would be rounded as the calls before had left it.
+        self.state.step.zero_()
         training = self.lm.model.training
         self.lm.model.eval()
         try:

@@ -61,6 +61,22 @@ def unpaired(rows: Sequence[Row]) -> Iterator[Record]:
         yield row.record(row.prompt("prompt"), [row.completion("completion")], row.flag("label"))
 
 
+def demonstrations(rows: Sequence[Row]) -> Iterator[Record]:
+    """prompt, completion: what is to be imitated; nothing is said of it."""
+    for row in rows:
+        yield row.record(row.prompt("prompt"), [row.completion("completion")])
+
+
+def conversations(rows: Sequence[Row]) -> Iterator[Record | str]:
+    """messages: whole conversations, of which the assistant's last turn is the completion."""
+    for row in rows:
+        *before, last = row.messages("messages") or (Message("user", ""),)
+        if last.role == "assistant":
+            yield row.record(tuple(before), [last.content])
+        else:
+            yield "where the assistant does not have the last word"
+
+
 def prompts(rows: Sequence[Row]) -> Iterator[Record]:
     for row in rows:
         yield row.record(row.prompt("prompt"), ())

@@ -17,6 +17,7 @@ import tyro
 
 from rapport.align.verb import Align
 from rapport.data import Data
+from rapport.lm.verb import Learning, Lm
 from rapport.robot.verb import Robot
 from rapport.shadow import OURS, check_imports
 
@@ -360,6 +361,7 @@ Verb = (
     | Annotated[Explain, tyro.conf.subcommand("explain")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Lm, tyro.conf.subcommand("lm")]
     | Annotated[Robot, tyro.conf.subcommand("robot")]
     | Annotated[Methods, tyro.conf.subcommand("methods")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
@@ -382,7 +384,9 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        again = "goes on where it stopped" if isinstance(verb, Demo | Train | Align | Compare) else "starts it again"
+        resumes = Demo | Train | Align | Compare | Learning
+        what = verb.what if isinstance(verb, Lm) else verb
+        again = "goes on where it stopped" if isinstance(what, resumes) else "starts it again"
         print(f"\nrapport: stopped; the same command {again}.", file=sys.stderr)
         return 130
     except BrokenPipeError:

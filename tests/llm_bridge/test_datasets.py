@@ -133,6 +133,17 @@ PAIR = {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "No."}
             Record(user("<|user|>\nWhy?\n<|assistant|>\n"), ("Because", "Be still"), Compare(1.0)),
         ),
         ({"prompt": "Why?", "completion": "So.", "label": 0}, "unpaired", Record(user("Why?"), ("So.",), False)),
+        ({"prompt": "Why?", "completion": "So."}, "demonstrations", Record(user("Why?"), ("So.",))),
+        (
+            {
+                "messages": [
+                    *({"role": m.role, "content": m.content} for m in AFTER_HELLO),
+                    {"role": "assistant", "content": "Blue."},
+                ]
+            },
+            "conversations",
+            Record(AFTER_HELLO, ("Blue.",)),
+        ),
         ({"prompt": "Why?", "id": 3}, "prompts", Record(user("Why?"))),
         ({"prompt": "Why?", "answers": ["a", "b"]}, "texts", Record(user("Why?"), ("a", "b"))),
     ],

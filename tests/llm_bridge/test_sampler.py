@@ -89,3 +89,14 @@ def test_prompts_that_do_not_fit() -> None:
         sampler([[1], [1, 2, 3, 4, 5]], 1, np.random.default_rng(0))
     with pytest.raises(ValueError, match="prompt 0 has 0 tokens"):
         sampler([[]], 1, np.random.default_rng(0))
+
+
+def test_a_call_does_not_depend_on_those_before() -> None:
+    """To the last bit, so that a run that goes on in another process draws what it would have drawn."""
+    lm, asked = LM(tiny.model()), prompts(9)
+    sampler = Sampler(lm, slots=4, capacity=27, longest=14, stop=[5])
+    fresh = sampler(asked, 3, np.random.default_rng(1))
+    for seed in (7, 8):
+        sampler(prompts(5, 9), 2, np.random.default_rng(seed))
+    again = sampler(asked, 3, np.random.default_rng(1))
+    assert torch.equal(fresh.act, again.act) and torch.equal(fresh.log_prob, again.log_prob)

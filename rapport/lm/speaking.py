@@ -1,0 +1,90 @@
+"""A model's answers: prompts as tokens, a sampler made once, and words again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from embodied.feedback import Segments
+
+if TYPE_CHECKING:
+    from llm_bridge.lm import LM
+    from llm_bridge.messages import Prompt
+
+SLOTS = 256
+
+
+class Speaker:
+    """Samples of a model to prompts, known by their number. Raises TextError for prompts that cannot be tokens."""
+
+    def __init__(
+        self,
+        lm: LM,
+        tokenizer: Any,
+        prompts: Sequence[Prompt],
+        *,
+        answers: int,
+        max_prompt: int,
+        max_answer: int,
+        plain: bool,
+    ) -> None:
+        from llm_bridge.sampler import Sampler
+        from llm_bridge.style import style
+        from llm_bridge.text import encode_prompts
+
+        self.tokenizer, self.plain, self.prompts = tokenizer, plain, list(prompts)
+        self.ids, self.long = encode_prompts(tokenizer, prompts, max_prompt=max_prompt, plain=plain)
+        self.known = {tuple(ids): n for n, ids in enumerate(self.ids)}
+        stop = style(tokenizer, plain=plain).stop
+        longest = min(max_answer, room(lm.model) - max(map(len, self.ids)))
+        if longest < 1:
+            raise ValueError(
+                f"the longest prompt has {max(map(len, self.ids))} tokens, and the model takes {room(lm.model)} with "
+                "its answer: lower --max-prompt."
+            )
+        self.sampler = Sampler(
+            lm,
+            slots=max(1, min(SLOTS, answers)),
+            capacity=max(map(len, self.ids)) + longest,
+            longest=longest,
+            stop=() if stop is None else (stop,),
+        )
+
+    def __call__(self, which: Any, k: int, rng: np.random.Generator) -> Segments:
+        """k answers to each of these prompts, [B,k,T]."""
+        return self.sampler([self.ids[int(n)] for n in which], k, rng)
+
+    def number(self, segments: Segments, row: int) -> int:
+        """Which prompt a row of samples answers."""
+        assert isinstance(segments.obs, dict)
+        return self.known[tuple(segments.obs["prompt"][row, 0][segments.obs["prompt_mask"][row, 0]].tolist())]
+
+    def words(self, segments: Segments, row: int) -> list[str]:
+        """The answers of a row."""
+        from llm_bridge.text import answer_text
+
+        return [
+            answer_text(self.tokenizer, act[mask].tolist(), plain=self.plain)
+            for act, mask in zip(segments.act[row], segments.mask[row], strict=True)
+        ]
+
+    def texts(self, segments: Segments) -> list[tuple[Prompt, list[str]]]:
+        return [(self.prompts[self.number(segments, b)], self.words(segments, b)) for b in range(len(segments))]
+
+    def few(self, seed: int, done: int, count: int = 3) -> list[dict[str, str]]:
+        """Answers to the first few prompts, by a stream of their own."""
+        from llm_bridge.messages import transcript
+
+        with torch.no_grad():
+            said = self(range(min(count, len(self.ids))), 1, np.random.default_rng([seed, 33, done]))
+        return [{"prompt": transcript(prompt), "answer": answers[0]} for prompt, answers in self.texts(said)]
+
+
+def room(model: Any) -> int:
+    """Tokens of a prompt with its answer that the model was made for."""
+    from llm_bridge.lm import base
+
+    return int(getattr(base(model).config, "max_position_embeddings", None) or 1 << 20)
