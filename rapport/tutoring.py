@@ -10,9 +10,10 @@ long enough to be seen after 24 of them break the sums, which are spread over th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ HELD_OUT, DRAWS = 64, 4  # questions on which a policy is measured, and samples 
 ASKED, STEPS, BATCH, RATE = 600, 24, 32, 1e-2  # questions whose answers people compare; steps of AdamW
 BETA = 0.5  # of a sum of log-ratios: DPO then aims at the best policy for gold / 0.25, people's temperature being 1/2
 ROUNDS, QUESTIONS, K = 12, 16, 4  # of learning from one's own samples, one step in each round
+
+Case = TypeVar("Case")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,9 +199,9 @@ def table(world: Tutor, found: Mapping[str, Measured], out: Path) -> None:
     (out / "said.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def tick(names: Iterable[str], progress: Callable[[float], None]) -> Iterable[str]:
-    """The names, one after another, while the progress is told."""
-    listed = list(names)
-    for n, name in enumerate(listed):
+def tick(cases: Iterable[Case], progress: Callable[[float], None]) -> Iterator[Case]:
+    """The cases, one after another, while the progress is told."""
+    listed = list(cases)
+    for n, case in enumerate(listed):
         progress(n / len(listed))
-        yield name
+        yield case
