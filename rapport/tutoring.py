@@ -26,14 +26,18 @@ from embodied.methods import Method
 from embodied.online import Judge, Sample, collect, online
 from embodied.reference import Reference
 from embodied.remembered import Remembered
-from llm_bridge.lm import LM
-from llm_bridge.testbed import tutor
-from llm_bridge.testbed.measure import Landscape, Measured, landscape, measure
-from llm_bridge.testbed.preferences import preferences
-from llm_bridge.testbed.sampling import sample
 from policies.cpu_torchvision import ensure_torchvision
 from rapport.beside import NO_CLAIM
-from rapport.reproduce import Comparison
+from rapport.reproduce import Comparison, ReproduceError
+
+try:
+    from llm_bridge.lm import LM
+    from llm_bridge.testbed import tutor
+    from llm_bridge.testbed.measure import Landscape, Measured, landscape, measure
+    from llm_bridge.testbed.preferences import preferences
+    from llm_bridge.testbed.sampling import sample
+except ModuleNotFoundError as error:
+    raise ReproduceError(f"the tutor is a language model and needs {error.name}: pip install 'rapport[lm]'") from error
 
 CACHE = Path("runs/cache")
 HELD_OUT, DRAWS = 64, 4  # questions on which a policy is measured, and samples of each
@@ -55,6 +59,7 @@ class Tutor:
     seed: int
 
     def measured(self, policy: LM) -> Measured:
+        """On the same questions with the same luck for all."""
         rng = np.random.default_rng([self.seed, 91])
         return measure(policy.model, self.before.model, self.ground, rng, k=DRAWS)
 
@@ -187,10 +192,10 @@ def beside(
     ]
 
 
-def table(world: Tutor, found: Mapping[str, Measured], out: Path) -> None:
+def table(found: Mapping[str, Measured], out: Path) -> None:
     """Says of each policy where it stands, with the standard errors that its samples leave."""
     lines = [f"{'':34}{'share':>15} {'gold':>15} {'KL':>15} {'correct':>8}{'scaffold':>9}{'toxic':>7}"]
-    for name, x in {"before": world.measured(world.before), **found}.items():
+    for name, x in found.items():
         share = "" if name == "before" else str(x.share)  # of nothing, there
         lines.append(
             f"{name:34}{share:>15} {x.gold!s:>15} {x.kl!s:>15} "

@@ -166,14 +166,20 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     data = answered(pairs, rng)
     policy, em, score = cured(world, pairs, data)
     progress(0.1 if full else 0.5)
-    found = {"DPO with EM": world.measured(policy), "DPO": world.measured(t.learned(world, plain, data))}
+    found = {
+        "before": world.measured(world.before),
+        "DPO with EM": world.measured(policy),
+        "DPO": world.measured(t.learned(world, plain, data)),
+    }
     sure = EM([(1e9, 1e-9)] * 3)
     losses = (direct(policy, method, world.reference)(data[:64]) for method in (plain, m.em_preference(plain, sure)))
     with torch.no_grad():
         apart = (next(losses) - next(losses)).abs().max()
     spread = float(em.eta[0] - em.eta[2])
     nobody = EM()
-    nobody.update(plain.loss, score, replace(data, annotator=data.annotator[torch.from_numpy(rng.permutation(len(data)))]))
+    nobody.update(
+        plain.loss, score, replace(data, annotator=data.annotator[torch.from_numpy(rng.permutation(len(data)))])
+    )
     checks = [
         Mechanism("everybody right for certain: losses from DPO's", float(apart), 0.0),
         Mechanism("reliability, best of the three less worst", spread, 0.15, "at least", SPREAD),
@@ -206,7 +212,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
                 what = f"{eps:.0%} of labels turned, {name}"
                 found[what] = world.measured(end)
                 comparisons += t.beside(what, found[what])
-    t.table(world, found, out)
+    t.table(found, out)
     return checks, comparisons
 
 
