@@ -26,10 +26,12 @@ import torch
 from peer_env import interpreter
 from torch import Tensor
 
+from embodied.advantages import group
 from embodied.direct import direct
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit
 from embodied.methods import dpo
+from embodied.policy_gradient import clipped, policy_gradient
 from llm_bridge.law import Law
 from llm_bridge.lm import LM, base
 from llm_bridge.sampler import Sampler
@@ -163,8 +165,8 @@ def ours_dpo(lm: LM, data: list[Path], steps: int, warm: int) -> dict[str, Any]:
         start = clock()
         with torch.no_grad():  # the reference's numbers, once for all epochs
             for some in lm.parts(feedback.segments):
-                assert objective._reference is not None
-                objective._reference.log_prob(feedback.segments[some])
+                assert objective.reference is not None
+                objective.reference.log_prob(feedback.segments[some])
         reference = clock() - start
         opt, rng = adamw(lm), np.random.default_rng(0)
         at: list[float] = []
@@ -212,14 +214,7 @@ def ours_grpo(lm: LM, data: Path, k: int, length: int, steps: int) -> dict[str, 
     opt, rng = adamw(lm), np.random.default_rng(0)
     sampling, seconds = [], []
 
-    def objective(feedback: Feedback) -> Tensor:
-        segments = feedback.segments
-        ratio = torch.exp(lm.log_prob(segments) - segments.log_prob)
-        reward = feedback.target
-        advantage = ((reward - reward.mean(1, keepdim=True)) / (reward.std(1, keepdim=True) + 1e-4))[..., None]
-        gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
-        return -(gain * segments.mask).sum((1, 2)) / segments.mask.sum((1, 2))
-
+    objective = policy_gradient(lm, clipped(0.2, mean=True), group())
     for _ in range(steps):
         start = clock()
         segments = sampler(prompts, k, rng)

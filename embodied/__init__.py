@@ -42,8 +42,8 @@ _NAMES = {
     "direct": "Direct MixedContexts",
     "remembered": "Remembered RememberedError weights_fingerprint",
     "reference": "Reference Rule average ema extrapolate fixed previous",
-    "policy_gradient": "Advantage Critic GAE Surrogate clipped critic_loss group jointly_clipped leave_one_out nash "
-    "pairwise_clipped plain reinforce",
+    "policy_gradient": "Advantage Surrogate clipped jointly_clipped pairwise_clipped reinforce",
+    "advantages": "Critic GAE critic_loss group leave_one_out nash plain",
     "kl_terms": "forward_kl kl_term",
     "online": "Judge OnlineReport Prefer Sample best_only collect win_rate",
     "best_of": "best_of_kl best_of_law",

@@ -15,7 +15,8 @@ from embodied.policy import Policy
 from embodied.scores import Scorer, mean_log_prob
 
 Objective = Callable[[Feedback], Tensor]  # -> [B], one loss per row, before weights
-Split = Callable[[Segments], Sequence[Index]]  # -> rows that go through the network together, each row once
+# -> rows that go through the network together: each row once, or a process's share of them
+Split = Callable[[Segments], Sequence[Index]]
 Progress = Callable[[int, float], None]  # (steps done, loss)
 
 
@@ -126,11 +127,12 @@ def fit_all(
     for step in range(steps):
         drawn = rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)
         pieces = []
+        weight = torch.zeros(())
         for (objective, data), first, after in zip(parts, ends[:-1], ends[1:], strict=True):
             if len(here := drawn[(first <= drawn) & (drawn < after)] - first):
                 part = data[here]
+                weight = weight + part.weight.detach().sum()
                 pieces += [(objective, part[some]) for some in split(part.segments)] if split else [(objective, part)]
-        weight = torch.stack([piece.weight.detach().sum() for _, piece in pieces]).sum()
         opt.zero_grad()
         value = 0.0
         for objective, piece in pieces:

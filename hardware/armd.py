@@ -10,7 +10,6 @@ This is software: no certified safety function, and no replacement for an e-stop
 from __future__ import annotations
 
 import argparse
-import ctypes
 import fcntl
 import gc
 import hashlib
@@ -26,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hardware import latch
+from hardware import latch, priority
 from hardware.arm import Arm, ArmError, ArmState, Clock
 from hardware.arms.make import arm_of, opened
 from hardware.carried import Arrived, Carried, Robot
@@ -43,7 +42,6 @@ LOCK_SECONDS = 5.0
 """For which the guard may still be busy with the arm of the daemon before."""
 END_SECONDS = 2.0
 """After which a daemon that was told to end no longer waits for the arm to come to rest."""
-PRIORITY = 50
 PATIENT, PATIENT_USEC = ("ur5e", "lerobot"), 10_000_000
 """Arms that take seconds to be energised or opened again, and for how long systemd waits for a sign of life then."""
 COLLECT_TICKS = 1000
@@ -110,6 +108,7 @@ def robot_of(config: Config, arm: Arm) -> Robot:
         arm=arm,
         digest=hashlib.sha256(config.file.read_bytes()).hexdigest(),
         wall=time.time_ns,
+        lap=time.monotonic_ns,
         draw=lambda: secrets.token_hex(16),
         free=lambda folder: shutil.disk_usage(folder).free,
         latch=config.journal / LATCH,
@@ -179,25 +178,6 @@ def _heard(doors: Doors, guards: Guards) -> tuple[list[tuple[int, int, Message]]
     return said, gone
 
 
-def alone(fifo: bool) -> tuple[bool, tuple[str, ...]]:
-    """No garbage is collected while it runs, its memory stays, and it comes before whoever is not in a hurry, as far as
-    that is permitted. Whether it comes first, and what was not permitted."""
-    warnings = []
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    if not fifo:
-        return False, ()
-    if ctypes.CDLL(None, use_errno=True).mlockall(1 | 2 | 4) != 0:  # current, future, once they are touched
-        warnings.append("its memory may be swapped out (mlockall is not permitted; set LimitMEMLOCK)")
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
-    except OSError:
-        warnings.append("it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)")
-        return False, tuple(warnings)
-    return True, tuple(warnings)
-
-
 def serve(file: Path, fifo: bool = True) -> None:
     """Returns when it was told to end. Raises NoStart, ConfigError, LinkError, ArmError, OSError with a sentence."""
     signals, notify, clock = Signals(), Notify(), RealClock()
@@ -211,7 +191,8 @@ def serve(file: Path, fifo: bool = True) -> None:
             reading = opened(arm)
             robot = robot_of(config, arm)
             carried = begun(robot, reading)
-            first, warnings = alone(fifo)
+            first, warnings = priority.first(priority.DAEMON, fifo)
+            gc.disable()  # the loop collects, while no joint has power
             for warning in warnings:
                 print(warning, file=sys.stderr)
             can = tuple(sorted(arm.spec.can))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ class Frame:
 
 
 class Camera(Protocol):
+    heard: Callable[[Frame], object]
+    """Told every frame that is new, by the camera's own thread: it must not wait, and must not raise."""
+
     def open(self) -> None: ...
 
     def latest(self) -> Frame | None: ...

@@ -7,7 +7,7 @@ one before: real sensors have noise, and two pictures of one are never the same 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,6 +46,7 @@ class StreamCamera:
     ) -> None:
         self.source, self.format, self.options, self.film = str(source), format, dict(options or {}), film
         self.failed = ""
+        self.heard: Callable[[Frame], object] = lambda frame: None
         self._clock = clock or RealClock()
         self._latest: Frame | None = None
         self._seq = 0
@@ -103,6 +104,7 @@ class StreamCamera:
         if self._latest is None or not np.array_equal(self._latest.data, data):
             self._seq += 1
             self._latest = Frame(data, self._seq, self._clock.now_ns())
+            self.heard(self._latest)
 
 
 def film(path: Path, clock: Clock | None = None) -> StreamCamera:

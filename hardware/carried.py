@@ -20,13 +20,15 @@ from hardware.machine import Event, State
 
 @dataclass(frozen=True)
 class Robot:
-    """What no tick changes. digest: sha256 of the robot's file; wall: ns, for names and labels only; draw: an id that
-    nobody guesses; free: bytes that are free at a folder; latch: the file that outlives the process."""
+    """What no tick changes. digest: sha256 of the robot's file; wall: ns, for names and labels only; lap: ns, to tell
+    how long a reading took, and nothing else; draw: an id that nobody guesses; free: bytes that are free at a folder;
+    latch: the file that outlives the process."""
 
     config: Config
     arm: Arm
     digest: str
     wall: Callable[[], int]
+    lap: Callable[[], int]
     draw: Callable[[], str]
     free: Callable[[Path], int]
     latch: Path
@@ -78,8 +80,10 @@ class Came:
 class Carried:
     """memory: the envelope's, while commands are written. power: the joints were given some, and not told to drop it.
     lost: why the arm has to be opened again. way: what the policy wants, None before its first chunk. since_ns: when
-    what is followed began. missed: the reading is an earlier one; unheard, unwritten: so many in a row went wrong.
-    client, heard_ns: who took the lease, and when he was heard last. observed: the times of Snapshots by their seq."""
+    what is followed began. missed: the reading is an earlier one; reading_ns: what it took, 0 where
+    the arm was not asked; unheard, unwritten: so many in a row went wrong; gaps: the last second's readings as bits, 1
+    where missed. client, heard_ns: who took the lease, and when he was heard last. observed: the times of Snapshots by
+    their seq."""
 
     state: State
     reading: ArmState
@@ -89,7 +93,9 @@ class Carried:
     power: bool = False
     lost: str = ""
     missed: bool = False
+    reading_ns: int = 0
     unheard: int = 0
+    gaps: int = 0
     unwritten: int = 0
     way: Way | None = None
     hand: Handover | None = None

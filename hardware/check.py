@@ -12,13 +12,14 @@ import numpy as np
 
 from hardware import latch
 from hardware.arm import ArmError, ArmState
-from hardware.armd import LATCH, PRIORITY, NoStart, lock
+from hardware.armd import LATCH, NoStart, lock
 from hardware.arms.make import arm_of, opened
 from hardware.clock import RealClock
 from hardware.config import Config, ConfigError
 from hardware.envelope import begin
 from hardware.episode import DISK
 from hardware.link import LinkError, socket_path
+from hardware.priority import DAEMON
 
 TOKENS = "tokens.json"
 SERIAL = ("so101", "dynamixel")
@@ -89,7 +90,7 @@ def _folder(config: Config) -> list[str]:
 
 
 def _permitted() -> list[str]:
-    if os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= PRIORITY:
+    if os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= DAEMON:
         return []
     return ["SCHED_FIFO is not permitted, so others may make the loop late; set LimitRTPRIO (or rtprio in limits.conf)"]
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hardware import latch
+from hardware import latch, priority
 from hardware.arm import ArmError, StopReport
 from hardware.armd import LATCH, NoStart, lock
 from hardware.arms.make import stopper
@@ -107,11 +107,15 @@ def _stopped(config: Config, stop: Callable[[], StopReport | None], cause: str) 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hardware.guard", description=__doc__)
     parser.add_argument("robot", type=Path, help="the robot's file")
+    parser.add_argument("--no-fifo", action="store_true", help="do not even try to come before other processes")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         config = read(given.robot)
-        guard(config, stopper(config, RealClock()), lambda line: print(line, flush=True))
+        stop = stopper(config, RealClock())
+        for warning in priority.first(priority.GUARD, not given.no_fifo)[1]:
+            print(f"the guard: {warning}", file=sys.stderr)
+        guard(config, stop, lambda line: print(line, flush=True))
     except (ConfigError, LinkError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -36,7 +36,7 @@ from hardware.machine import Mode
 from hardware.typed import LinkError as LinkError
 from hardware.typed import plain, typed
 
-VERSION = 1
+VERSION = 2
 BEAT_SECONDS, SILENCE_SECONDS = 0.025, 0.1
 MOST_BYTES = 1 << 20
 """Of a frame."""
@@ -165,6 +165,7 @@ class Snapshot:
     rad, rad/s, N m, degrees Celsius, NaN where unknown; powered 0 or 1; requested is [] where nobody asked. clips: how
     often each kind of limit cut each joint's action [n]. chunk: the last one followed, -1; action_age_ns: since the end
     of the path that is followed, below 0 before it. lateness_ns: of this tick. missed: the reading is an earlier one.
+    reading_ns: what it took to ask the arm, 0 where it was not asked.
     clips, overruns, misses and starved (ticks) are counted since the daemon began. episode: the name of the journal
     that is written, or ""; journal_failed: why it is partial. disk_free: bytes, where journals go.
     """
@@ -194,6 +195,7 @@ class Snapshot:
     action_age_ns: int
     lateness_ns: int
     missed: bool
+    reading_ns: int
     overruns: int
     misses: int
     starved: int

@@ -217,5 +217,5 @@ def _reset(robot: Robot, carried: Carried) -> Happened:
         latch.clear(robot.latch)
     except latch.LatchError as error:
         raise No(str(error)) from None
-    carried.latched, carried.unheard, carried.unwritten, carried.slow = "", 0, 0, True
+    carried.latched, carried.unheard, carried.gaps, carried.unwritten, carried.slow = "", 0, 0, 0, True
     return Happened(event)

@@ -12,24 +12,33 @@ LATE, TOO_LATE = 3, 10
 """Periods: beyond these a moving arm stops, and a powered one is at fault."""
 MISSES = 2
 """Readings or commands in a row that did not come out well, before the arm is at fault."""
+OFTEN = 0.1
+"""A greater share of the last second's readings that is missing is a fault too, though no two ran together."""
 HOT = ("overheat", "overload", "overcurrent", "temperature")
 """Of the arm's own words: what does not end while the joints hold, so the power goes."""
 
 
 def measured(robot: Robot, carried: Carried) -> list[Happened]:
-    """Reads the arm. One missed reading is the one before, flagged; two are a fault if joints have power, and without
-    it only keep them from getting any. A lost bus is not asked again."""
-    carried.missed = True
+    """Reads the arm. One missed reading is the one before, flagged; two in a row, or too many in a second, are a fault
+    if joints have power, and without it only keep them from getting any. A lost bus is not asked again."""
+    carried.missed, carried.reading_ns = True, 0
     if carried.lost:
         return []
+    begun = robot.lap()
+    carried.gaps = carried.gaps << 1 & (1 << round(robot.limits.rate)) - 1
     try:
         carried.reading = robot.arm.read()
     except NoAnswer as error:
         carried.unheard += 1
         carried.misses += 1
+        carried.gaps |= 1
+        if carried.unheard < MISSES and carried.gaps.bit_count() > OFTEN * robot.limits.rate and carried.power:
+            return [fault(robot, f"more than {OFTEN:.0%} of a second's readings are missing; the last one: {error}")]
         return [fault(robot, str(error))] if carried.unheard >= MISSES and carried.power else []
     except BusLost as error:
         return [lose(robot, carried, error)]
+    finally:
+        carried.reading_ns = robot.lap() - begun
     carried.missed, carried.unheard = False, 0
     if not (words := carried.reading.faults):
         return []

@@ -2,7 +2,7 @@
 
 In this order: the arm is read; events of the tick are gathered, from the arm, from time, from clients, and settled,
 stops first; what is to be followed goes through the envelope and is written; what is latched reaches the disk; the tick
-reaches the journal; only then anybody is told. Nothing here asks a clock.
+reaches the journal; only then anybody is told. Nothing here is decided by a clock.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def _snapshot(carried: Carried, arrived: Arrived, now_ns: int) -> Snapshot:
         action_age_ns=0 if way is None else now_ns - way.end_ns,
         lateness_ns=arrived.lateness_ns,
         missed=carried.missed,
+        reading_ns=carried.reading_ns,
         overruns=carried.overruns,
         misses=carried.misses,
         starved=carried.starved,

@@ -14,14 +14,14 @@ episode's `act` is what was really commanded, at the end of the step, not what w
 | clipped, missed [T] | the share of the step's ticks at which the envelope changed something, or a reading was reused |
 | stopped, pressed [T] | a stop, a fault or an e-stop began in this step; an e-stop that somebody pressed |
 | seq, offset [T] | number of the step's first tick, and the byte of the journal at which it lies |
-| about | bytes of a JSON object, which `about` reads: robot, task, policy, scene, journal, whose hand where ... |
+| about | bytes of a JSON object, which `about` reads: robot, task, scene, whose hand where, pictures lost ... |
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,12 @@ import numpy as np
 
 from embodied.episodes import Episode, EpisodeError, Episodes
 from embodied.records import RecordError
+from hardware import frames
 from hardware.arm import Array
 from hardware.journal import SOURCES, End, Event, JournalError, Recorded, Recovered, Tick, recover
 
 STOPS = ("stop", "estop", "fault")
+LATE_LOOK = 3.0  # periods of the policy's rate
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,36 @@ def _episode(found: Recovered, ticks: Sequence[Recorded]) -> Episode:
 
 
 def own_terms(whole: Episode) -> list[Episode]:
-    """Every stretch in which the policy spoke at each step, as an episode NAME.1, NAME.2, ... of its own, whose `act`
-    is what it said and not the joint command: what a policy of such actions can be aligned on. Raises EpisodeError for
-    an episode that comes from no journal."""
-    told, said = about(whole), whole.info["said"]
-    spoke = np.isfinite(said).all(1) & (said.shape[1] > 0)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoke, [False]]).astype(int)))
+    """Every stretch in which the policy led and spoke, as an episode NAME.1, NAME.2, ... of its own, whose `act` is
+    what it said and not the joint command: what a policy of such actions can be aligned on. A step lasts from look to
+    look: one that came late, within `LATE_LOOK` periods, ends nothing, for the arm went on along the chunk it had.
+
+    Raises EpisodeError for an episode that comes from no journal."""
+    told, info = about(whole), {name: each for name, each in whole.info.items() if name != "about"}
+    looks = np.flatnonzero(np.isfinite(info["said"]).all(1) & (info["said"].shape[1] > 0))
+    if not len(looks):
+        return []
+    spoke, time = info["source"] == SOURCES.index("policy"), info["time"]
+    period = float(np.median(np.diff(time[looks]))) if len(looks) > 1 else 1.0
+    ends = [b for b in range(1, len(looks)) if not _went_on(looks[b - 1], looks[b], info, spoke, LATE_LOOK * period)]
     found = []
-    for k, (a, b) in enumerate(edges.reshape(-1, 2).tolist(), 1):
-        hands = {str(int(at) - a): who for at, who in told["hands"].items() if a <= int(at) < b}
-        info = {name: each[a:b] for name, each in whole.info.items() if name != "about"}
-        info["about"] = _bytes({**told, "hands": hands})
-        found.append(Episode(f"{whole.id}.{k}", whole.obs[a:b], said[a:b], info, whole.terminated and b == len(whole)))
+    for k, at in enumerate(np.split(looks, ends), 1):
+        stop = int(at[-1]) + 1
+        hands = {str(int(np.searchsorted(at, int(t), "right")) - 1): who for t, who in told["hands"].items()
+                 if at[0] <= int(t) < stop}  # fmt: skip
+        kept = {name: each[at] for name, each in info.items()}
+        kept["missed"] = np.maximum.reduceat(info["missed"][:stop], at)  # what happened between two looks, too
+        kept["clipped"] = np.maximum.reduceat(info["clipped"][:stop], at)
+        kept["about"] = _bytes({**told, "hands": hands, "own": True})
+        ended = whole.terminated and stop == len(whole)
+        found.append(Episode(f"{whole.id}.{k}", whole.obs[at], info["said"][at], kept, ended))
     return found
+
+
+def _went_on(a: int, b: int, info: Mapping[str, Array], spoke: Array, longest: float) -> bool:
+    """Whether the policy led all the way from one look to the next."""
+    soon = info["time"][b] - info["time"][a] <= longest
+    return bool(soon and spoke[a : b + 1].all() and not info["stopped"][a:b].any())
 
 
 def about(episode: Episode) -> dict[str, Any]:
@@ -138,6 +157,7 @@ def _told(found: Recovered) -> dict[str, Any]:
         "first_ns": found.ticks[0].mono_ns,
         "whole": found.whole,
         "outcome": end.outcome if isinstance(end, End) else "unknown",
+        "cameras": {name: asdict(kept) for name, kept in frames.kept(frames.beside(found.path)).items()},
     }
 
 

@@ -94,6 +94,7 @@ def export(paths: Iterable[Path], folder: Path, *, fps: int, replace: bool = Fal
 def _parts(found: Recovered, fps: int) -> list[Part]:
     pictured = frames.beside(found.path)
     shown: dict[str, list[Stored]] = {}
+    frames.kept(pictured)  # raises while somebody still writes them
     for stored in frames.frames(pictured) if pictured.exists() else ():
         shown.setdefault(stored.camera, []).append(stored)
     made = (_part(found, ticks, shown, fps) for ticks in _stretches(found))

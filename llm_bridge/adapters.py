@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from embodied.feedback import Segments
+from llm_bridge.head import Head
 from llm_bridge.lm import LM
+from llm_bridge.packing import Pack
 
 
 class AdapterOff:
@@ -34,6 +36,15 @@ class AdapterOff:
         """[B,K,T], as LM's."""
         with self._lm.model.disable_adapter():
             return self._lm.log_prob(segments)
+
+    @torch.no_grad()
+    def hidden(self, laid: Pack) -> Tensor:
+        """As LM's; what its `kl` takes."""
+        with self._lm.model.disable_adapter():
+            return self._lm.hidden(laid)
+
+    def head(self) -> Head:
+        return self._lm.head()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that it speaks by."""
@@ -55,6 +66,15 @@ class Adapter:
         """[B,K,T], as LM's."""
         with _active(self._lm.model, self._name):
             return self._lm.log_prob(segments)
+
+    @torch.no_grad()
+    def hidden(self, laid: Pack) -> Tensor:
+        """As LM's; what its `kl` takes."""
+        with _active(self._lm.model, self._name):
+            return self._lm.hidden(laid)
+
+    def head(self) -> Head:
+        return self._lm.head()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights that it speaks by."""

@@ -6,31 +6,65 @@ in float32. Only what is scored is projected.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from llm_bridge.law import Law
 
 TILE = 1 << 29  # logits at once: 1 GB in bfloat16
 
 
-def head_log_prob(
-    hidden: Tensor, weight: Tensor, target: Tensor, law: Law, *, bias: Tensor | None = None, softcap: float = 0.0
-) -> Tensor:
-    """log p [M], float32, of the tokens target [M] under the law; hidden [M,H], weight [V,H], bias [V].
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What makes logits of hidden states: weight [V,H], bias [V], and softcap, where logits are softcap tanh(logits /
+    softcap) (Gemma 2; 0: they are not)."""
 
-    softcap: logits are softcap tanh(logits / softcap) first (Gemma 2; 0: they are not). Under autocast products are of
-    its type; sums over the vocabulary are of float32.
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float = 0.0
+
+
+def head_log_prob(hidden: Tensor, head: Head, target: Tensor, law: Law) -> Tensor:
+    """log p [M], float32, of the tokens target [M] under the law, from hidden [M,H].
+
+    Under autocast products are of its type; sums over the vocabulary are of float32.
     """
-    kind = hidden.device.type
-    low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    found: Tensor = _Head.apply(hidden, weight, bias, target, law, softcap, low)
+    found: Tensor = _LogProb.apply(hidden, head.weight, head.bias, target, law, head.softcap, _product_type(hidden))
     return found
 
 
-class _Head(torch.autograd.Function):
+def head_kl(hidden: Tensor, head: Head, other: Tensor, other_head: Head, temperature: float) -> Tensor:
+    """KL [M], float32, of the next token by `hidden` [M,H] from the next token by `other` [M,H]; differentiable in
+    both."""
+    tile = max(1, TILE // len(head.weight))
+    low = _product_type(hidden)
+
+    def of(h: Tensor, w: Tensor, b: Tensor | None, softcap: float) -> Tensor:
+        logits = _logits(h.to(low), w.to(low), b).float()
+        return (_bent(logits, softcap) / temperature).log_softmax(-1)
+
+    def kl(h: Tensor, o: Tensor) -> Tensor:
+        ours = of(h, head.weight, head.bias, head.softcap)
+        theirs = of(o, other_head.weight, other_head.bias, other_head.softcap)
+        return (ours.exp() * (ours - theirs)).sum(-1)
+
+    found = [
+        checkpoint(kl, hidden[i : i + tile], other[i : i + tile], use_reentrant=False)
+        for i in range(0, len(hidden), tile)
+    ]
+    return torch.cat(found)
+
+
+def _product_type(hidden: Tensor) -> torch.dtype:
+    kind = hidden.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+
+
+class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from embodied.feedback import Segments
 from llm_bridge.attention import mask_of, packed
-from llm_bridge.head import head_log_prob
+from llm_bridge.head import Head, head_kl, head_log_prob
 from llm_bridge.law import Law
 from llm_bridge.packing import BLOCK, Pack, pack, parts
 
@@ -41,22 +41,29 @@ class LM(nn.Module):
         return next(self.model.parameters()).device
 
     def log_prob(self, segments: Segments) -> Tensor:
-        """[B,K,T], float32, on the segments' device, differentiable; 0 where the mask is false.
+        """[B,K,T], float32, on the segments' device (leave them on the CPU), differentiable; 0 where the mask is false.
 
         Raises ValueError for segments that are no texts, and tokens that the model has not.
         """
-        laid, head = self.laid(segments), base(self.model).get_output_embeddings()
+        laid = self.laid(segments)
         with self.precision():
-            found = head_log_prob(
-                self.hidden(laid).index_select(0, laid.query),
-                head.weight,
-                laid.target,
-                self.law,
-                bias=head.bias,
-                softcap=getattr(base(self.model).config, "final_logit_softcapping", None) or 0.0,
-            )
-        flat = torch.zeros(segments.mask.numel(), device=self.device).index_put((laid.where,), found)
-        return flat.view(segments.mask.shape).to(segments.mask.device)
+            found = head_log_prob(self.hidden(laid).index_select(0, laid.query), self.head(), laid.target, self.law)
+        return _back(found, laid, segments)
+
+    def kl(self, reference: Any, segments: Segments) -> Tensor:
+        """KL of the next token from the reference's at each step, [B,K,T], exact over the vocabulary, in nats.
+
+        reference: another LM of the same tokenizer, or what `adapters` makes of this one. Differentiable in both.
+        Raises ValueError under a law that leaves tokens out, where it would be infinite.
+        """
+        if not self.law.whole:
+            raise ValueError(f"the KL under {self.law} is infinite, since it leaves tokens out; give Law(temperature)")
+        laid = self.laid(segments)
+        with self.precision():
+            ours, theirs = self.hidden(laid).index_select(0, laid.query), reference.hidden(laid)
+            theirs = theirs.index_select(0, laid.query)
+            found = head_kl(ours, self.head(), theirs, reference.head(), self.law.temperature)
+        return _back(found, laid, segments)
 
     def parts(self, segments: Segments) -> list[slice]:
         """Rows that go through the model together: for `fit(..., split=lm.parts)`, whose gradients then accumulate."""
@@ -78,6 +85,12 @@ class LM(nn.Module):
         ).last_hidden_state
         return out.flatten(0, 1)
 
+    def head(self) -> Head:
+        """What makes logits of these."""
+        model = base(self.model)
+        out = model.get_output_embeddings()
+        return Head(out.weight, out.bias, getattr(model.config, "final_logit_softcapping", None) or 0.0)
+
     def compile_layers(self) -> None:
         """Compile the model's layers, each of which is the same program: half a minute once, then faster steps."""
         for layer in decoder(base(self.model)).layers:
@@ -90,6 +103,12 @@ class LM(nn.Module):
         else:
             with torch.autocast("cuda", self.low):
                 yield
+
+
+def _back(found: Tensor, laid: Pack, segments: Segments) -> Tensor:
+    """Numbers of scored tokens [M] as [B,K,T], 0 on padding, on the segments' device."""
+    flat = torch.zeros(segments.mask.numel(), device=found.device).index_put((laid.where,), found)
+    return flat.view(segments.mask.shape).to(segments.mask.device)
 
 
 def base(model: Any) -> Any:

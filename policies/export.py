@@ -52,8 +52,12 @@ class ExportedPolicy:
 
         obs [...,O] as in `act`; joints [...,n] rad are the present angles, in the contract's order.
         """
+        return self.reached(self.act(obs), joints)
+
+    def reached(self, action: Array, joints: Array) -> Array:
+        """The same for a Cartesian action [...,5]."""
         joints = np.asarray(joints, dtype=np.float64)
-        aim = joints + self.cartesian.velocity(joints, self.act(obs)) / self.contract.rate
+        aim = joints + self.cartesian.velocity(joints, action) / self.contract.rate
         return np.clip(aim, [j.lower for j in self.contract.joints], [j.upper for j in self.contract.joints])
 
 

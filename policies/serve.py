@@ -34,6 +34,8 @@ Infer = Callable[[Mapping[str, Any]], dict[str, Any]]
 STEPS = 8
 """Of a chunk, unless told: at 20 Hz, 0.4 s."""
 MOST_CLIENTS = 4
+PUSH_SECONDS, PUSH_MEMORY = 1.0, 0.6
+"""For how long from its start an episode is pushed, and after how many seconds a push is another one (to 1/e)."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,13 @@ class Served:
     begin: Callable[[], Infer]
 
 
-def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
+def exported(policy: ExportedPolicy, steps: int = STEPS, push: float = 0.0, seed: int = 0) -> Served:
     """The policy rolled out by its own chain: each step as if the arm had gone where the step before said. The path
     begins where the arm is told to be, and not where it is: it lags behind, and would be told to go back at every look.
+
+    push: deviation of a slowly changing noise on what the policy says in an episode's first second. Of a policy that
+    always does the same nobody can say what would be better; of two that were pushed apart they can, and what it does
+    after that is its own. seed: of the pushes of all episodes.
 
     Raises ContractError for a policy that was exported without the parts of its observation.
     """
@@ -55,9 +61,15 @@ def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
         raise ContractError("the policy does not say how its observation is made of what a robot has; export it again")
 
     low, high = (np.array([getattr(joint, name) for joint in agreed.joints]) for name in ("lower", "upper"))
+    seeds = np.random.SeedSequence(seed)
 
     def begin() -> Infer:
         said, since = [np.zeros(5)], 0.0
+        pushes = push * pushed(agreed.rate, np.random.default_rng(seeds.spawn(1)[0]))
+
+        def says(saw: Array, k: int) -> Array:
+            act = policy.act(saw)
+            return np.clip(act + pushes[k], -1.0, 1.0) if push and k < len(pushes) else act
 
         def infer(message: Mapping[str, Any]) -> dict[str, Any]:
             nonlocal said, since
@@ -65,14 +77,14 @@ def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
             late = round((raw.seconds - since) * agreed.rate)
             last = said[min(late, len(said) - 1)] if late >= 0 else np.zeros(5)
             joints, velocities = raw.joints, raw.velocities
-            path, acts = [joints], [last]
+            path, acts, now = [joints], [last], round(raw.seconds * agreed.rate)
             saw = observer.observe(
                 parts, agreed, observer.Raw(joints, velocities, raw.scene, raw.seconds, last), cartesian
             )
             first = saw
             for step in range(1, steps + 1):
-                acts.append(policy.act(saw))
-                aim = policy.joint_targets(saw, joints)
+                acts.append(says(saw, now + step - 1))
+                aim = policy.reached(acts[-1], joints)
                 joints, velocities = aim, (aim - joints) * agreed.rate
                 path.append(joints)
                 if step < steps:
@@ -85,6 +97,15 @@ def exported(policy: ExportedPolicy, steps: int = STEPS) -> Served:
         return infer
 
     return Served(observer.asked(parts, agreed), begin)
+
+
+def pushed(rate: float, rng: np.random.Generator) -> Array:
+    """[K,5] of the first second at that rate, of unit variance: an autoregression of first order."""
+    memory = np.exp(-1 / (rate * PUSH_MEMORY))
+    found = [rng.standard_normal(5)]
+    while len(found) < round(PUSH_SECONDS * rate):
+        found.append(memory * found[-1] + np.sqrt(1 - memory**2) * rng.standard_normal(5))
+    return np.stack(found)
 
 
 def agent(file: Path, algorithm: str, folder: Path, steps: int = STEPS) -> Served:

@@ -109,9 +109,8 @@ def trained(
     learned = objective(policy, reference)
     opt = torch.optim.Adam([*policy.parameters(), *more()], lr=rate)
     gather = partial(collect, torch.arange(CONTEXTS).repeat(draws), policy.sample, judge, k, rng)
-    run = online(
-        learned, gather, opt, rounds=rounds, steps=steps, batch=draws * CONTEXTS, rng=rng, reference=reference, policy=policy
-    )
+    go = {"rounds": rounds, "steps": steps, "batch": draws * CONTEXTS, "rng": rng}
+    run = online(learned, gather, opt, reference=reference, policy=policy, **go)  # type: ignore[arg-type]
     for report in run:
         progress((report.round + 1) / rounds)
     return policy

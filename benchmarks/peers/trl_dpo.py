@@ -43,6 +43,12 @@ class Clock(TrainerCallback):  # type: ignore[misc]
         self.at.append(time.perf_counter())
 
 
+def tokenizer() -> PreTrainedTokenizerFast:
+    """trl wants one, also for what is tokenised already."""
+    inner = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, "<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>")
+
+
 def main(model: str, data: str, variant: str, batch: int, steps: int) -> dict[str, Any]:
     begun = time.perf_counter()
     gc.collect()
@@ -54,11 +60,6 @@ def main(model: str, data: str, variant: str, batch: int, steps: int) -> dict[st
     tuned = variant != "default"
     if variant == "grouped":
         columns["length"] = [len(r["prompt"]) + max(len(r["chosen"]), len(r["rejected"])) for r in rows]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, "<pad>")),
-        pad_token="<pad>",
-        eos_token="<eos>",
-    )
     gpu = torch.cuda.is_available()
     args = DPOConfig(
         output_dir="/tmp/trl-dpo",
@@ -88,7 +89,7 @@ def main(model: str, data: str, variant: str, batch: int, steps: int) -> dict[st
         model=model,
         args=args,
         train_dataset=Dataset.from_dict(columns),
-        processing_class=tokenizer,
+        processing_class=tokenizer(),
         callbacks=[clock],
     )
     ready = time.perf_counter()

@@ -71,6 +71,8 @@ _REGISTERS = Registers(
     high=(48, 4),
     offset=(20, 4),
     offset_raw=lambda ticks: ticks,
+    offset_sign=1,
+    offset_most=1024,  # in position mode
     # In position mode only do the servo's own limits hold; a reversed drive would turn every sign.
     fixed=(("the operating mode", (11, 1), 3), ("the drive mode", (10, 1), 0), ("the answering", (68, 1), 2)),
     torque=64,

@@ -16,7 +16,7 @@ _SERVOS = {"calibration": str, "baud": int, "spare_ms": float, "budget_s": float
 _KNOWN: Mapping[str, Mapping[str, type]] = {
     "so101": {**_SERVOS, "stall": float},
     "dynamixel": {**_SERVOS, "effort": float, "watchdog_s": float},
-    "ur5e": {"lookahead": float, "gain": float, "watchdog_hz": float},
+    "ur5e": dict.fromkeys(("lookahead", "gain", "watchdog_hz", "answer", "fresh", "lost"), float),
     "twin": {"model": str, "start": tuple, "speed": float},
 }
 _WORDS = {str: "a text", int: "a whole number", float: "a number", tuple: "a list"}

@@ -32,14 +32,17 @@ class Checked:
 
 @dataclass(frozen=True)
 class Registers:
-    """`fixed`: what has to have that value, by name. `unlock`:
-    what makes the EEPROM writable (0) and safe again (1). `watchdog`: units of 20 ms; 0 ends it."""
+    """`offset_sign`: what a count grows by with an offset of 1; `offset_most`: the greatest. `fixed`: what has to have
+    that value, by name. `unlock`: what makes the EEPROM writable (0) and safe again (1). `watchdog`: units of 20 ms; 0
+    ends it."""
 
     model: Place
     low: Place
     high: Place
     offset: Place
     offset_raw: Callable[[int], int]
+    offset_sign: int
+    offset_most: int
     fixed: tuple[tuple[str, Place, int], ...]
     torque: int
     goal: Place

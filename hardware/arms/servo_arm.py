@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from hardware.arm import (
     StopReport,
     vector,
 )
-from hardware.arms.calibration import Calibration, Servo
+from hardware.arms import eeprom, stops
+from hardware.arms.calibration import Calibration
 from hardware.arms.line import Sdk
 from hardware.arms.registers import Checked, Registers
 from hardware.arms.servo_bus import Bus
@@ -100,7 +101,7 @@ class ServoArm:
         try:
             with self.bus.patient():
                 for servo in self.servos:
-                    self._same(servo)
+                    eeprom.same(self.bus, self._registers, servo)
                 self._check()
             self._expected = {number: self._checked[number].powered for number in self._ids}
         except BaseException:
@@ -118,20 +119,21 @@ class ServoArm:
     def install(self) -> None:
         """Writes limits and offset of the calibration into the servos, which lose power first. Needs `connect` only.
         Raises Refused, NoAnswer, BusLost."""
+        with self._limp():
+            eeprom.install(self.bus, self._registers, self.servos)
+
+    def centre(self) -> None:
+        """Has every servo count half a turn where it is now, after it has lost power: the seam of its count is then as
+        far away as can be. Needs `connect` only. Raises as `install`."""
+        with self._limp():
+            self.servos = eeprom.centred(self.bus, self._registers, self.servos)
+
+    @contextlib.contextmanager
+    def _limp(self) -> Iterator[None]:
         if unsure := self.stop(0).unsure:
-            raise NoAnswer(f"{', '.join(unsure)} may have power; nothing was written", unsure)
-        told = self._registers
-        for servo in self.servos:
-            if told.unlock is not None:
-                self.bus.write(servo.id, told.unlock, 1, 0)
-            try:
-                raw = told.offset_raw(servo.offset)
-                for place, value in ((told.offset, raw), (told.low, servo.low), (told.high, servo.high)):
-                    self.bus.write(servo.id, *place, value)
-            finally:
-                if told.unlock is not None:
-                    self.bus.write(servo.id, told.unlock, 1, 1)
-            self._same(servo)
+            raise NoAnswer(f"{', '.join(unsure)} may have power; switch the arm off and on, and begin again", unsure)
+        with self.bus.patient():
+            yield
 
     def read(self) -> ArmState:
         told = self._registers
@@ -186,9 +188,11 @@ class ServoArm:
         self.bus.write_all(*self._registers.goal, goals)
 
     def enable(self) -> None:
-        """Goals, verified, then power, verified; whatever fails, all lose power again."""
+        """Goals, verified, then power, verified; whatever fails, all lose power again. A missed answer is asked for
+        again for longer than while it moves."""
         try:
-            self._enable()
+            with self.bus.patient():
+                self._enable()
         except ArmError:
             self.stop(0)
             raise
@@ -200,12 +204,15 @@ class ServoArm:
         done: set[int] = set()
         if category != 0:
             with contextlib.suppress(Exception):
-                done = self._hold()
+                powered = {number for number in self._ids if self._expected[number]}
+                done = stops.hold(self.bus, self._registers, self.servos, powered, self._ticks, self._watchdog)
         if category == 1:
             with contextlib.suppress(Exception):
-                self._rest()
+                stops.rest(self.bus, self._registers, self._ids, self._clock)
         if category != 2:
-            done = self._release()
+            self._expected = dict.fromkeys(self._ids, False)
+            done = stops.release(self.bus, self._registers, self._ids)
+            self._checked_ns = None  # the next reading asks who has power
         return StopReport(
             category,
             tuple(servo.name for servo in self.servos if servo.id in done),
@@ -219,20 +226,6 @@ class ServoArm:
     def _errors(self, number: int) -> tuple[str, ...]:
         return self._checked[number].errors if number in self._checked else ()
 
-    def _same(self, servo: Servo) -> None:
-        """Raises Refused where the EEPROM is another."""
-        told, who = self._registers, f"servo {servo.id} ({servo.name})"
-        low, high = (self.bus.read(servo.id, *place).number(signed=place[1] == 4) for place in (told.low, told.high))
-        if low < servo.low or high > servo.high:
-            raise Refused(f"{who} lets itself go from {low} to {high}, the calibration's range is {servo.low} to "
-                          f"{servo.high}; calibrate, which writes the limits")  # fmt: skip
-        offset, wanted = self.bus.read(servo.id, *told.offset).data, told.offset_raw(servo.offset)
-        if offset != wanted.to_bytes(told.offset[1], "little", signed=wanted < 0):
-            raise Refused(f"{who} has another offset ({offset.hex()}) than when it was calibrated; calibrate again")
-        for what, place, value in told.fixed:
-            if (found := self.bus.read(servo.id, *place).number()) != value:
-                raise Refused(f"{what} of {who} is {found}, not {value}; set it with the maker's tool")
-
     def _check(self) -> None:
         told = self._registers
         found = [self.bus.read_all(self._ids, *place) for place in told.checked]
@@ -242,7 +235,7 @@ class ServoArm:
     def _enable(self) -> None:
         told = self._registers
         answers = self.bus.read_all(self._ids, *told.measured)
-        self._watch(0)  # one that has run out refuses goals
+        stops.watch(self.bus, self._registers, self._ids, 0)  # one that has run out refuses goals
         self._check()
         goals = {}
         for servo in self.servos:
@@ -261,64 +254,9 @@ class ServoArm:
                 raise Refused(f"{self.bus.names[number]} has {found} for its goal, not {goals[number]}; try again")
         for number in self._ids:
             self.bus.write(number, told.torque, 1, 1)
-        self._watch(self._watchdog)
+        stops.watch(self.bus, self._registers, self._ids, self._watchdog)
         self._check()
         if without := [self.bus.names[number] for number in self._ids if not self._checked[number].powered]:
             raise Refused(f"{', '.join(without)} took no power; look at supply and wiring")
         self._expected = dict.fromkeys(self._ids, True)
         self._ticks = {number: told.measure(answer).ticks for number, answer in answers.items()}
-
-    def _watch(self, units: int) -> None:
-        if self._registers.watchdog is not None:
-            self.bus.write_all(self._registers.watchdog, 1, dict.fromkeys(self._ids, units))
-
-    def _hold(self) -> set[int]:
-        """Who is known to hold where it was, or to have no power."""
-        told = self._registers
-        answers, _ = self.bus.read_some(self._ids, *told.measured)
-        where = self._ticks | {number: told.measure(answer).ticks for number, answer in answers.items()}
-        # A servo without power gets no goal: it might take some from it.
-        powered = {number for number in self._ids if self._expected[number]}
-        goals = {
-            servo.id: min(max(where[servo.id], servo.low), servo.high)
-            for servo in self.servos
-            if servo.id in powered and servo.id in where
-        }
-        if goals:
-            self._watch(0)
-            self.bus.write_all(*told.goal, goals)
-            self._watch(self._watchdog)
-        found, _ = self.bus.read_some([number for number in self._ids if number in answers], *told.goal)
-        return {number for number, answer in found.items() if number not in powered or answer.number() == goals[number]}
-
-    def _rest(self) -> None:
-        until = time.monotonic_ns() + 25_000_000
-        for _ in range(5):
-            answers, _ = self.bus.read_some(self._ids, *self._registers.measured)
-            speeds = [abs(self._registers.measure(answer).speed) for answer in answers.values()]
-            if max(speeds, default=0.0) < 40 or time.monotonic_ns() > until:  # ticks a second: .06 rad/s
-                return
-            self._clock.sleep_until(self._clock.now_ns() + 5_000_000)
-
-    def _release(self) -> set[int]:
-        """Who is known to have no power. First what needs no answer; more rounds while they cost little."""
-        begun = time.monotonic_ns()
-        torque = self._registers.torque
-        self._expected = dict.fromkeys(self._ids, False)
-        off: set[int] = set()
-        for _ in range(3):
-            with contextlib.suppress(Exception):
-                self.bus.broadcast(torque, 1, 0)
-            left = [number for number in self._ids if number not in off]
-            for number in left:
-                with contextlib.suppress(Exception):
-                    self.bus.write(number, torque, 1, 0, trusted=False)
-            with contextlib.suppress(Exception):
-                found, _ = self.bus.read_some(left, torque, 1)
-                off |= {number for number, answer in found.items() if answer.number() == 0}
-            if len(off) == len(self._ids) or time.monotonic_ns() - begun > 30_000_000:
-                break
-        with contextlib.suppress(Exception):
-            self._watch(0)
-        self._checked_ns = None  # the next reading asks who has power
-        return off

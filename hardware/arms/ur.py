@@ -12,6 +12,7 @@ is dead, the dashboard ends the program, which brakes too.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,10 @@ class UR:
         ):
             if not low <= value <= high:
                 raise ValueError(f"{what} is {value!r}; it lies within [{low:g}, {high:g}]")
+        if not 0 < fresh <= lost < math.inf or not 0 < answer < math.inf:
+            raise ValueError(
+                f"answer, fresh, lost are {answer}, {fresh}, {lost} s; give numbers above 0, fresh <= lost"
+            )
         self.spec = ArmSpec("ur", NAMES, frozenset({"velocity", "temperature", "estop", "watchdog"}), 2)
         self.host, self.period, self.lookahead, self.gain, self.watchdog_hz = host, period, lookahead, gain, watchdog_hz
         self._answer, self._fresh, self._limit, self._hertz = answer, round(fresh * 1e9), round(lost * 1e9), hertz

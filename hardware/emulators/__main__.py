@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from hardware import priority
 from hardware.arms.calibration import save
 from hardware.emulators import presets
 from hardware.emulators.bench import Bench
@@ -15,6 +18,9 @@ from hardware.emulators.dynamixel import Dynamixel
 from hardware.emulators.feetech import Feetech
 from hardware.emulators.physics import Joints
 from hardware.emulators.wire import Wire
+
+PRIORITY = 60
+"""Of SCHED_FIFO, above the daemon's, where it is permitted: real servos never wait for what else a computer does."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,7 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shape", choices=["six", "cup"], default="six", help="six joints, or the main job's arm")
     parser.add_argument("--byte-us", type=float, default=0.0, help="microseconds a byte takes; 10 is one megabaud")
     parser.add_argument("--virtual", action="store_true", help="time passes by the order 'advance' only")
+    parser.add_argument("--first", action="store_true", help="come before other processes, where that is permitted")
     args = parser.parse_args(arguments)
+    if args.first:
+        priority.first(priority.EMULATED)
     found = presets.calibration(args.family, args.shape)
     if args.calibration:
         save(args.calibration, found)
@@ -35,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     wire = Wire(args.link, args.byte_us * 1e-6)
     control = args.control or args.link.with_name(args.link.name + ".control")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
     try:
         bus = Bus(servos, bench, wire, control, args.virtual)
         print(wire.port, flush=True)

@@ -7,6 +7,7 @@ from typing import Literal
 from envs import arm_model
 from hardware.arms.calibration import Calibration, Servo
 from hardware.emulators.physics import Hinge
+from policies.chain import Chain
 
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
@@ -20,6 +21,8 @@ HINGES = (
     Hinge(NAMES[4], (0.06, 0.0, 0.0), (1, 0, 0), -2.2, 2.2),
     Hinge(NAMES[5], (0.04, 0.0, 0.0), (0, 0, 1), -2.2, 2.2, 0.03),
 )
+FINGERS = (0.1, 0.0, 0.0)
+"""Where a closed gripper grips, from the hinge before it, metres."""
 _SIGNS = (1, -1, 1, 1, -1, 1)
 _MODELS = {"so101": 777, "dynamixel": 1020}
 Shape = Literal["six", "cup"]
@@ -38,6 +41,12 @@ def hinges(shape: Shape) -> tuple[Hinge, ...]:
             arm_model.JOINT_NAMES, arm_model.OFFSETS, arm_model.AXES, masses, strict=True
         )
     )
+
+
+def chain() -> Chain:
+    """The six-jointed arm as hinges that carry its closed fingers, for a robot's file."""
+    carrying = HINGES[:-1]
+    return Chain(tuple(hinge.offset for hinge in carrying), tuple(hinge.axis for hinge in carrying), FINGERS)
 
 
 def calibration(family: str, shape: Shape = "six") -> Calibration:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hardware import priority
 from hardware.emulators.ur_controller import Controller
 from hardware.emulators.ur_frames import Recipe, frame, frames, recipe
 
@@ -223,7 +224,10 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--address", default="127.0.0.2", help="a loopback address that no other controller has")
     parser.add_argument("--control", type=Path, help="a Unix socket for faults and records, one JSON object a line")
     parser.add_argument("--virtual", action="store_true", help="time passes only when the control socket says advance")
+    parser.add_argument("--first", action="store_true", help="come before other processes, where that is permitted")
     given = parser.parse_args(words)
+    if given.first:
+        priority.first(priority.EMULATED)
     server = Server(given.address, given.control, given.virtual)
     print(json.dumps({"ready": given.address}), flush=True)
     server.run()

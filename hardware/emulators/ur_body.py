@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from hardware.arm import Array
+from policies.chain import Chain
 
 A = (0.0, -0.425, -0.3922, 0.0, 0.0, 0.0)
 D = (0.1625, 0.0, 0.0, 0.1333, 0.0997, 0.0996)
@@ -24,11 +25,27 @@ READY = (0.0, -math.pi / 2, math.pi / 2, -math.pi / 2, -math.pi / 2, 0.0)
 
 def flange(q: Array) -> Array:
     """Position in metres and rotation vector [6] of the tool flange in the base, for joints [6] rad."""
-    pose = np.eye(4)
+    pose = _poses(q)[-1]
+    return np.concatenate([pose[:3, 3], rotation_vector(pose[:3, :3])])
+
+
+def chain() -> Chain:
+    """The same arm as hinges that carry its flange, for a robot's file."""
+    poses = np.round(_poses(np.zeros(6)), 9) + 0.0  # no -0.0
+    places = np.vstack([np.zeros(3), poses[:, :3, 3]])
+    offsets = [(float(x), float(y), float(z)) for x, y, z in np.round(np.diff(places, axis=0), 9) + 0.0]
+    axes = [(float(x), float(y), float(z)) for x, y, z in poses[:-1, :3, 2]]
+    return Chain(tuple(offsets[:-1]), tuple(axes), offsets[-1])
+
+
+def _poses(q: Array) -> Array:
+    """Of the base and of what each joint carries, [7,4,4]: joint i turns about z of pose i."""
+    poses = [np.eye(4)]
     for angle, a, d, alpha in zip(q, A, D, ALPHA, strict=True):
         c, s, ca, sa = math.cos(angle), math.sin(angle), math.cos(alpha), math.sin(alpha)
-        pose = pose @ [[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]]
-    return np.concatenate([pose[:3, 3], rotation_vector(pose[:3, :3])])
+        turn = [[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0, sa, ca, d], [0, 0, 0, 1]]
+        poses.append(poses[-1] @ np.array(turn))
+    return np.array(poses)
 
 
 def rotation_vector(rotation: Array) -> Array:

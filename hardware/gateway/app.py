@@ -113,6 +113,7 @@ def create_app(house: House, tokens: Tokens, doorway: Doorway, rates: Rates | No
         finally:
             for task in (*tasks, *([house.following] if house.following else [])):
                 task.cancel()
+            house.recording.close()
             house.watch.close()
 
     app = FastAPI(

@@ -45,11 +45,16 @@ class Gone(ConnectionError):
 
 
 class Daemon:
-    """told: called with every Snapshot. `snapshot` is the last one, and None while the daemon is not there; `why` says
-    why that is."""
+    """told: called with every Snapshot; gone: when the daemon is lost. `snapshot` is the last one, and None while the
+    daemon is not there; `why` says why that is."""
 
-    def __init__(self, path: Path, told: Callable[[Snapshot], object] = lambda snapshot: None) -> None:
-        self.path, self.told = path, told
+    def __init__(
+        self,
+        path: Path,
+        told: Callable[[Snapshot], object] = lambda snapshot: None,
+        gone: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.path, self.told, self.gone = path, told, gone
         self.hello: Hello | None = None
         self.snapshot: Snapshot | None = None
         self.why = f"the daemon is not at {path} yet"
@@ -156,6 +161,7 @@ class Daemon:
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(Gone(self.why))
+        self.gone()
         self._wake()
 
     async def _beat(self) -> None:

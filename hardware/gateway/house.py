@@ -11,6 +11,7 @@ from hardware.gateway.cameras import Watch
 from hardware.gateway.daemon import Daemon
 from hardware.gateway.metrics import Metrics
 from hardware.gateway.policies import Server
+from hardware.gateway.recording import Recording
 from hardware.gateway.shown import shown
 
 
@@ -22,6 +23,7 @@ class House:
     daemon: Daemon
     metrics: Metrics
     watch: Watch
+    recording: Recording
     policy: Server | None = None
     leads: str = ""
     following: asyncio.Task[None] | None = None
@@ -29,8 +31,9 @@ class House:
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def shown(self) -> dict[str, Any]:
-        daemon = self.daemon
-        return shown(self.config, daemon.hello, daemon.snapshot, daemon.why, self.leads, self.watch.sentences())
+        daemon, missing = self.daemon, self.recording.amiss()
+        cameras = {name: amiss or missing.get(name, "") for name, amiss in self.watch.sentences().items()}
+        return shown(self.config, daemon.hello, daemon.snapshot, daemon.why, self.leads, cameras)
 
     def told(self, sentence: str) -> None:
         self.leads = sentence

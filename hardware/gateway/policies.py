@@ -153,6 +153,7 @@ async def follow(
 ) -> str:
     """Until the arm no longer runs; returns why. Raises PolicyError where the server fails."""
     began, ends, last, refused = -1, 0, -1, 0
+    early = round(0.5e9 / config.limits.rate)  # the nearest tick, or every look would be one late
     while True:
         snapshot = await daemon.after(last)
         if snapshot is None or snapshot.seq == last:
@@ -164,7 +165,7 @@ async def follow(
         if (fault := watch.amiss(contract.cameras)) is not None:
             _paused(daemon, fault)
             continue
-        if snapshot.time_ns < ends or snapshot.missed:
+        if snapshot.time_ns + early < ends or snapshot.missed:
             continue
         answer = await _ask(
             connection, _observation(snapshot, contract, watch, task, (snapshot.time_ns - began) * 1e-9)

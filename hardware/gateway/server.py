@@ -15,7 +15,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,10 @@ from hardware.gateway.gate import MOST_BYTES, Doorway
 from hardware.gateway.house import House
 from hardware.gateway.metrics import Metrics
 from hardware.gateway.policies import Server
+from hardware.gateway.recording import Recording
 from hardware.gateway.tokens import TokenError, Tokens
 from hardware.link import LinkError, Snapshot, socket_path
+from hardware.priority import GATEWAY, NOT_FIRST
 
 MOST_CONNECTIONS = 64
 """Of anybody: beyond that a new one is told to come later."""
@@ -43,9 +44,6 @@ PATIENCE_SECONDS = 10.0
 """For whoever has connected to say what he wants."""
 
 
-PRIORITY = 10
-"""Of SCHED_FIFO, below the daemon's, where it is permitted, and of all its threads: one that waits for a core with the
-interpreter's lock in its hand holds up the beat, which came up to 140 ms late, and the arm was stopped."""
 SEND_BYTES = 1 << 16
 """That the kernel keeps for a slow reader: what he reads is old by no more than that."""
 
@@ -103,14 +101,17 @@ class _Impatient(H11Protocol):
 def house_of(config: Config, policy: Server | None, watch: Watch) -> House:
     """Not connected yet. Raises LinkError."""
     daemon = Daemon(socket_path(config.journal))
-    metrics = Metrics(config.limits.names, lambda: daemon.snapshot, watch.ages)
+    rates = {camera.name: camera.fps for camera in config.cameras}
+    recording = Recording(config.journal, watch.cameras, rates)
+    metrics = Metrics(config.limits.names, lambda: daemon.snapshot, watch.ages, recording, config.journal)
 
     def told(snapshot: Snapshot) -> None:
         metrics.tick(snapshot)
+        recording.told(snapshot)
 
-    daemon.told = told
+    daemon.told, daemon.gone = told, recording.gone
     leads = "" if policy else "there is no policy server; start the robot with --policy"
-    return House(config, daemon, metrics, watch, policy, leads)
+    return House(config, daemon, metrics, watch, recording, policy, leads)
 
 
 def server_of(house: House, tokens: Tokens, reached: Reached) -> uvicorn.Server:
@@ -151,14 +152,17 @@ def listen(config: Config) -> socket.socket:
     return listening
 
 
-def serve(file: Path, policy: Server | None, reached: Reached) -> None:
+def serve(file: Path, policy: Server | None, reached: Reached, fifo: bool = True) -> None:
     """Until it is told to end. Raises GatewayError, ConfigError, TokenError, CameraError, LinkError."""
     config = read(file)
     doorway(config, reached)
     config.journal.mkdir(parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    if fifo:  # all its threads: one that waits for a core with the interpreter's lock in its hand holds up the beat,
+        try:  # which came up to 140 ms late, and the arm was stopped
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(GATEWAY))
+        except OSError:
+            print(f"the gateway: {NOT_FIRST}", file=sys.stderr)
     listening = listen(config)
     clock = RealClock()
     sizes = {camera.name: (camera.height, camera.width) for camera in config.cameras}
@@ -181,13 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--certificate", type=Path, metavar="FILE", help="for TLS")
     parser.add_argument("--key", type=Path, metavar="FILE", help="for TLS")
     parser.add_argument("--without-tls", action="store_true", help="another address than this machine's, unencrypted")
+    parser.add_argument("--no-fifo", action="store_true", help="do not even try to come before other processes")
     given = parser.parse_args(arguments)
     try:
         server = None
         if given.policy:
             token = given.policy_token.read_text().strip() if given.policy_token else ""
             server = Server(given.policy, token, given.contract.read_text() if given.contract else "")
-        serve(given.robot, server, Reached(given.certificate, given.key, given.without_tls))
+        serve(given.robot, server, Reached(given.certificate, given.key, given.without_tls), not given.no_fifo)
     except (GatewayError, ConfigError, TokenError, CameraError, LinkError, ssl.SSLError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -63,6 +63,7 @@ class Shown(BaseModel):
     action_age_ns: int = 0
     lateness_ns: int = 0
     missed: bool = False
+    reading_ns: int = 0
     overruns: int = 0
     misses: int = 0
     starved: int = 0

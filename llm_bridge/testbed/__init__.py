@@ -6,3 +6,7 @@ data = preferences(model, learn[:4000], rng)                 # preferences.py: F
 ground = landscape(model, held_out[:200], rng)               # measure.py: what is possible (enumeration.py, optimum.py)
 measure(policy, model, ground, rng).share                    # of the gain that is possible at the policy's KL
 """
+
+from policies.cpu_torchvision import ensure_torchvision
+
+ensure_torchvision()  # for transformers

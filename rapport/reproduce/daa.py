@@ -258,7 +258,7 @@ GAINED, LOST, STILL = (0.678, 0.053), (1.426, 0.282), (0.0, 0.0)
 
 
 def on_texts(beta: float) -> dict[str, Method]:
-    """The methods for tokens. KTO is not among them: it asks a policy for its KL, and APO-zero is KTO without."""
+    """The methods for tokens, with what suits a sum over some fifteen of them."""
     tried = (
         m.dpo(beta),
         m.f_dpo("js", beta),
@@ -266,6 +266,7 @@ def on_texts(beta: float) -> dict[str, Method]:
         m.robust_dpo(beta, 0.1),
         m.slic(beta),
         m.ipo(0.1),
+        m.kto(beta),
         m.apo_zero(beta),
         m.bco(beta),
         m.nca(beta),

@@ -17,21 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embodied.advantages import GAE, critic_loss, leave_one_out, plain
 from embodied.feedback import Segments
 from embodied.fit import Objective, plus
 from embodied.online import Judge
-from embodied.policy_gradient import (
-    GAE,
-    Advantage,
-    Surrogate,
-    clipped,
-    critic_loss,
-    jointly_clipped,
-    leave_one_out,
-    pairwise_clipped,
-    plain,
-    policy_gradient,
-)
+from embodied.policy_gradient import Advantage, Surrogate, clipped, jointly_clipped, pairwise_clipped, policy_gradient
 from embodied.reference import Reference
 from policies.table import SoftmaxTable
 from rapport.bandits import CONTEXTS, Bandit, bandit, every, gradient, trained
@@ -181,7 +171,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     before, right, wrong = found.values()
     checks += [
         Mechanism("P3O: share of the possible gain", right.share.value, 0.2, "at least", SHARE),
-        Mechanism("P3O: gold gained", right.gold.value - before.gold.value, 0.05, "at least", GAIN),
+        Mechanism("P3O: gold gained", right.gold.value - before.gold.value, 0.15, "at least", GAIN),
         Mechanism(
             "P3O told the rewards of other answers: the same",
             wrong.gold.value - before.gold.value,
@@ -216,7 +206,7 @@ OTHERS: dict[str, Callable[[float], tuple[Surrogate, Advantage]]] = {
     "PPO": lambda kl: (clipped(0.2), plain("batch", kl=kl)),
     "RLOO": lambda kl: (clipped(0.2, "sequence"), leave_one_out(kl=kl)),
 }
-TOLD, SHARE, GAIN, LUCK = (0.0793, 0.0006), (0.620, 0.083), (0.2, 0.03), (-0.02, 0.01)
+TOLD, SHARE, GAIN, LUCK = (0.0793, 0.0006), (0.620, 0.083), (0.201, 0.006), (-0.039, 0.043)
 
 
 def reproduce(

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embodied.advantages import leave_one_out
 from embodied.best_of import best_of_kl, best_of_law
 from embodied.feedback import Segments
 from embodied.fit import imitate
 from embodied.online import Judge, best_only
-from embodied.policy_gradient import clipped, leave_one_out, policy_gradient
+from embodied.policy_gradient import clipped, policy_gradient
 from policies.table import SoftmaxTable
 from rapport.bandits import ARMS, CONTEXTS, Bandit, bandit, every, gradient, trained
 from rapport.reproduce import Comparison, Mechanism, Progress

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embodied.advantages import leave_one_out
 from embodied.best_of import best_of_law
 from embodied.feedback import Segments
 from embodied.fit import Objective, imitate, plus
 from embodied.kl_terms import forward_kl, kl_term
 from embodied.online import best_only
 from embodied.policy import Policy
-from embodied.policy_gradient import clipped, leave_one_out, policy_gradient
+from embodied.policy_gradient import clipped, policy_gradient
 from embodied.reference import Reference
 from policies.table import SoftmaxTable
 from rapport.bandits import Bandit, bandit, every, gradient, trained

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from hardware import frames
 from hardware.config import read
 from hardware.doors import Caller
 from hardware.journal import JournalError, journals, recover
@@ -94,9 +95,18 @@ def episodes(options: Episodes) -> int:
         whole = "is written" if one.growing else "whole" if one.whole else f"torn ({one.lost} bytes lost)"
         ticks = one.ticks
         seconds = (ticks[-1].mono_ns - ticks[0].mono_ns) * 1e-9 if ticks else 0.0
-        print(f"{one.name}  {seconds:7.1f} s  {whole:10}  {one.header.task}")
+        print(f"{one.name}  {seconds:7.1f} s  {whole:10}  {one.header.task}{_pictures(path)}")
     print(f"{len(found)} episodes in {folder_of(options.robot)}")
     return 0
+
+
+def _pictures(journal: Path) -> str:
+    try:
+        found = frames.kept(frames.beside(journal))
+    except JournalError as error:
+        return f"  ({error})"
+    told = (f"{n.frames} of {name}{f', {n.lost} lost: {n.why}' if n.lost else ''}" for name, n in found.items())
+    return f"  pictures: {'; '.join(told)}" if found else ""
 
 
 def queries(options: Queries) -> int:
@@ -104,6 +114,7 @@ def queries(options: Queries) -> int:
     from rapport.ask import template
     from rapport.robot.circle import bring_back
     from rapport.robot.films import from_camera, of_cup_arm
+    from rapport.robot.queries import Rules
 
     folder = folder_of(options.robot)
     if not (options.study / TERMS).exists():
@@ -112,11 +123,14 @@ def queries(options: Queries) -> int:
     site = open_site(options.study)
     try:
         film = of_cup_arm if options.film == "cup" else from_camera(folder, options.camera)
-        done = bring_back(site, journals(folder), film, options.questions, seed=options.seed, own=options.own)
+        rules = Rules(seconds=options.seconds)
+        done = bring_back(site, journals(folder), film, options.questions, rules, seed=options.seed, own=options.own)
     finally:
         site.store.close()
     for name, why in done.left.items():
         print(f"{name} is left out: {why}")
+    if done.unseen:
+        print(f"{done.unseen} stretches were not asked about: no camera's pictures show them")
     print(
         f"{options.study}: {done.episodes} episodes, {done.asked} questions ({done.made} of them new); people took "
         f"over {done.takeovers} times and stopped the arm {done.stops} times. `rapport ask {options.study}` asks them."

@@ -3,13 +3,16 @@ taking over or by stopping the arm."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
 
+from embodied.episodes import Episode
+from embodied.records import Query
+from hardware.framed import JournalError
 from hardware.to_episodes import export, own_terms
 from human_ui import desk
 from human_ui.clips import encode
@@ -17,17 +20,19 @@ from human_ui.site import Site
 from human_ui.tables import OFFER
 from rapport.robot.films import Film, seconds
 from rapport.robot.interventions import stops, takeovers
-from rapport.robot.queries import PREFIX, USUAL, Rules, pairs, question, stretches
+from rapport.robot.queries import PREFIX, USUAL, Rules, Stretch, pairs, question, stretches
 
 
 @dataclass(frozen=True)
 class Brought:
-    """left: journal -> why it is no episode. asked: questions about these journals that people can be given; made: of
-    them, now. takeovers and stops: answers of these journals, those known before among them."""
+    """left: journal -> why it is no episode. unseen: stretches of which there is no film. asked: questions about these
+    journals that people can be given; made: of them, now. takeovers and stops: answers of these journals, those known
+    before among them."""
 
     episodes: int
     left: Mapping[str, str]
     stretches: int
+    unseen: int
     asked: int
     made: int
     takeovers: int
@@ -49,7 +54,8 @@ def bring_back(
     can align that very policy; a takeover is then no answer, for a human says nothing in those terms.
 
     Done again it changes nothing, whenever it was killed before; a stretch that was asked about is not asked about
-    again. Raises EpisodeError, StoreError and ClipError as the study's folder does, and what the film raises.
+    again. Raises EpisodeError, StoreError and ClipError as the study's folder does, what the film raises, and its
+    JournalError only where it has nothing to show of any stretch.
     """
     exported = export(journals, site.store.episodes)
     episodes = {id: site.store.episodes.load(id) for id in exported.ids}
@@ -69,13 +75,34 @@ def bring_back(
     ]
     used = {(s.episode, s.start) for query in before for s in query.segments}
     fresh = [one for one in found if (one.episode, one.start) not in used]
-    new = [question(*pair, episodes) for pair in pairs(fresh, n - len(before), np.random.default_rng(seed))]
-    clips: dict[str, list[str]] = {}
-    for query in new:
-        for s in query.segments:
-            drawn, lasts = film(episodes[s.episode], s.start, s.stop), seconds(episodes[s.episode], s.start, s.stop)
-            clip = site.clips.put(encode(drawn, fps=len(drawn) / lasts))
-            clips.setdefault(query.id, []).append(clip.sha256)
+    new, clips, unseen = _shown(site, fresh, n - len(before), episodes, film, seed)
     desk.offer(site.store, new, clips, want=site.study().want)
     asked = len(before) + len(new)
-    return Brought(len(exported.ids), exported.left, len(found), asked, len(new), len(over), len(halted))
+    if unseen and not asked:
+        raise unseen[-1]
+    return Brought(len(exported.ids), exported.left, len(found), len(unseen), asked, len(new), len(over), len(halted))
+
+
+def _shown(
+    site: Site, fresh: Sequence[Stretch], n: int, episodes: Mapping[str, Episode], film: Film, seed: int
+) -> tuple[list[Query], dict[str, list[str]], list[JournalError]]:
+    """Questions, the clips of each, and why stretches that would have been asked about cannot be shown: others are
+    asked about in their place."""
+    clips: dict[tuple[str, int, int], str] = {}
+    hidden: dict[tuple[str, int], JournalError] = {}
+    while True:
+        seen = [one for one in fresh if (one.episode, one.start) not in hidden]
+        new = [question(*pair, episodes) for pair in pairs(seen, n, np.random.default_rng(seed))]
+        known = len(hidden)
+        for s in (s for query in new for s in query.segments):
+            key = s.episode, s.start, s.stop
+            try:
+                if key not in clips:
+                    drawn = film(episodes[s.episode], s.start, s.stop)
+                    lasts = seconds(episodes[s.episode], s.start, s.stop)
+                    clips[key] = site.clips.put(encode(drawn, fps=len(drawn) / lasts)).sha256
+            except JournalError as error:
+                hidden[s.episode, s.start] = error
+        if len(hidden) == known:
+            of = {query.id: [clips[s.episode, s.start, s.stop] for s in query.segments] for query in new}
+            return new, of, list(hidden.values())

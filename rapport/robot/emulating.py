@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from policies.chain import Chain
 from rapport.console import say
 
 ADDRESS = "127.0.0.2"
@@ -18,6 +19,16 @@ journal = "episodes"
 [arm]
 family = "{family}"
 """
+_SERVOS = """\
+port = "{port}"
+calibration = "calibration.json"
+# A port that is emulated is later than a cable where other processes want the machine. Leave both out for real servos.
+spare_ms = 10.0
+budget_s = 0.02
+"""
+_USUAL, _SLOW = "rate = 100.0", "rate = 40.0\ntracking_seconds = 1.0"
+_QUICK, _PATIENT = "spare_ms = 10.0\nbudget_s = 0.02\n", "spare_ms = 100.0\nbudget_s = 0.1\n"
+"""With the slow loop, the second makes a stall of the machine no fault of the arm's."""
 _JOINT = """
 [[joint]]
 name = "{name}"
@@ -30,37 +41,52 @@ start = 0.1
 home = {home:.4f}
 """
 
+_CHAIN = """
+# How fast and where its tool may be: at most 0.25 m/s, unless there is a speed.
+[chain]
+offsets = {offsets}
+axes = {axes}
+tool = {tool}
 
-def emulate(family: str, folder: Path, port: int) -> int:
+[scene.goal]
+size = 3
+unit = "m"
+"""
+
+
+def emulate(family: str, folder: Path, port: int, patient: bool = False) -> int:
     """Until it is ended; of the main job's arm only the file is written. Raises OSError where the folder cannot be."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "robot.toml"
     if file.exists():
         say(f"{file} is there, and is left as it is")
     else:
-        file.write_text(_file(family, folder, port))
+        file.write_text(_file(family, folder, port, patient))
         say(f"{file} is written; in another terminal: rapport robot run {file}")
+    if family == "cup":
+        print(file)
+        return 0
     match family:
-        case "cup":
-            print(file)
-            return 0
         case "ur5e":
             from hardware.emulators.ur import main as controller
 
-            controller(["--address", ADDRESS, "--control", str(folder / "control")])
+            controller(["--address", ADDRESS, "--control", str(folder / "control"), "--first"])
         case "cup-servos":
             from hardware.emulators.__main__ import main as servos
 
-            beside = ["--link", str(folder / "port"), "--calibration", str(folder / "calibration.json")]
-            servos(["dynamixel", "--shape", "cup", *beside])
+            servos(["dynamixel", "--shape", "cup", *_beside(folder)])
         case _:
             from hardware.emulators.__main__ import main as servos
 
-            servos([family, "--link", str(folder / "port"), "--calibration", str(folder / "calibration.json")])
+            servos([family, *_beside(folder)])
     return 0
 
 
-def _file(family: str, folder: Path, port: int) -> str:
+def _beside(folder: Path) -> list[str]:
+    return ["--link", str(folder / "port"), "--calibration", str(folder / "calibration.json"), "--first"]
+
+
+def _file(family: str, folder: Path, port: int, patient: bool) -> str:
     match family:
         case "cup":
             parts = _cup()
@@ -68,19 +94,24 @@ def _file(family: str, folder: Path, port: int) -> str:
             parts = _cup(folder)
         case "ur5e":
             from hardware.arms.ur import NAMES
+            from hardware.emulators import ur_body
 
             joints = _joints(NAMES, [-6.2] * 6, [6.2] * 6, [0.0, -1.57, 1.57, -1.57, -1.57, 0.0], velocity=1.5)
-            parts = [_HEAD.format(family="ur5e"), f'port = "{ADDRESS}"\n', *joints]
+            parts = [_HEAD.format(family="ur5e"), f'port = "{ADDRESS}"\n', *joints, _tool(ur_body.chain())]
         case _:
-            from hardware.emulators.presets import calibration
+            from hardware.emulators import presets
 
-            servos = calibration(family).servos
+            servos = presets.calibration(family).servos
             lower, upper = (np.round([servo.limits[k] for servo in servos], 4) for k in (0, 1))
             joints = _joints(
                 [servo.name for servo in servos], lower, upper, [0.0] * 6, [servo.id for servo in servos], velocity=2.0
             )
-            parts = [_HEAD.format(family=family), 'port = "port"\ncalibration = "calibration.json"\n', *joints]
-            parts[1] = parts[1].replace('"port"', f'"{(folder / "port").resolve()}"')
+            where = _SERVOS.format(port=(folder / "port").resolve())
+            parts = [_HEAD.format(family=family), where, *joints, _tool(presets.chain())]
+    if patient:
+        parts[0] = parts[0].replace(_USUAL, _SLOW)
+        if _QUICK in parts[1]:  # servos on a bus
+            parts[1] = parts[1].replace(_QUICK, _PATIENT + ("" if family == "so101" else "watchdog_s = 0.5\n"))
     return "".join([*parts, f'\n[gateway]\nhost = "127.0.0.1"\nport = {port}\n'])
 
 
@@ -113,9 +144,14 @@ def _cup(servos: Path | None = None) -> list[str]:
     ]
     things = [f'\n[scene.{name}]\nsize = {len(at)}\nunit = "m"\n' for name, at in scene.items()]
     if servos:
-        where = f'port = "{(servos / "port").resolve()}"\ncalibration = "calibration.json"\n'
+        where = _SERVOS.format(port=(servos / "port").resolve())
         return [_HEAD.format(family="dynamixel"), where, *joints, *things]
     return [_HEAD.format(family="twin"), f"start = {home}\n", *joints, *things]
+
+
+def _tool(chain: Chain) -> str:
+    lists = {name: [list(vector) for vector in getattr(chain, name)] for name in ("offsets", "axes")}
+    return _CHAIN.format(**lists, tool=list(chain.tool))
 
 
 def _joints(

@@ -4,6 +4,7 @@ whatever a function of one's own draws. Each is the frames of a stretch, evenly 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rapport.robot.queries import step_seconds
 Film = Callable[[Episode, int, int], Array]
 """(episode, start, stop) -> uint8 [F,H,W,3] of steps [start, stop), in any number, evenly in time."""
 FPS = 20.0
+OLDEST = 0.5  # s: an older picture is not shown for what was seen at that moment
 
 
 def seconds(episode: Episode, start: int, stop: int) -> float:
@@ -35,23 +37,31 @@ def moments(episode: Episode, start: int, stop: int, fps: float = FPS) -> Array:
 def from_camera(journals: Path, camera: str = "", fps: float = FPS) -> Film:
     """What was seen, from the log of frames beside the journal. camera: its name, where there are several.
 
-    The film raises JournalError for an episode without such frames.
+    The film raises JournalError for an episode without such frames, and for a stretch in which they are missing.
     """
+
+    @cache
+    def stored(path: Path) -> dict[str, list[frames.Stored]]:
+        found: dict[str, list[frames.Stored]] = {}
+        for one in frames.frames(path) if path.exists() else ():
+            found.setdefault(one.camera, []).append(one)
+        return found
 
     def film(episode: Episode, start: int, stop: int) -> Array:
         told = about(episode)
         path = frames.beside(journals / told["journal"])
-        names = frames.cameras(path)
-        if not names or camera not in (*names, "") or (not camera and len(names) > 1):
-            there = ", ".join(names) or "none"
+        seen = stored(path)
+        if camera not in (*seen, "") or (len(seen) != 1 and not camera):
+            there = ", ".join(sorted(seen)) or "none"
             raise JournalError(f"camera {camera!r} of {path}: there are {there}; name one of them, or draw the episode")
+        of = seen[camera or next(iter(seen))]
         at = told["first_ns"] + np.round(moments(episode, start, stop, fps) * 1e9).astype(np.int64)
-        stored = [f for f in frames.frames(path, camera) if f.time_ns <= at[-1]]
-        if not stored:
-            raise JournalError(f"camera {camera!r} had shown nothing by step {stop} of {told['journal']}")
-        latest = np.searchsorted([f.time_ns for f in stored], at, "right") - 1
-        drawn = {int(i): stored[i].picture() for i in np.unique(np.maximum(latest, 0))}
-        return np.stack([drawn[max(int(i), 0)] for i in latest])
+        times = np.array([one.time_ns for one in of])
+        latest = np.maximum(np.searchsorted(times, at, "right") - 1, 0)
+        if (age := float(np.abs(at - times[latest]).max()) * 1e-9) > OLDEST:
+            raise JournalError(f"camera {of[0].camera!r} showed nothing new for {age:.1f} s of {told['journal']}")
+        drawn = {int(i): of[i].picture() for i in np.unique(latest)}
+        return np.stack([drawn[int(i)] for i in latest])
 
     return film
 

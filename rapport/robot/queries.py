@@ -18,7 +18,7 @@ import numpy as np
 from embodied.episodes import Episode, cut
 from embodied.records import Query, Segment
 from hardware.journal import SOURCES
-from hardware.to_episodes import about
+from hardware.to_episodes import LATE_LOOK, about
 
 PREFIX = "robot:"
 POLICY, HUMAN = SOURCES.index("policy"), SOURCES.index("human")
@@ -88,7 +88,8 @@ def runs(episode: Episode, rules: Rules, source: int) -> list[tuple[int, int]]:
     """[start, stop) of every stretch, as long as it goes, in which this source led and nothing was amiss."""
     info, step = episode.info, step_seconds(episode)
     good = (info["source"] == source) & ~info["stopped"] & (info["missed"] == 0) & (info["age"] <= rules.age)
-    late = np.concatenate([[False], np.diff(info["time"]) > 1.75 * step])
+    most = LATE_LOOK + 0.5 if about(episode).get("own") else 1.75  # of those in own terms `own_terms` has judged
+    late = np.concatenate([[False], np.diff(info["time"]) > most * step])
     found, begin = [], -1
     for t in range(len(good) + 1):
         ends = t == len(good) or not good[t] or late[t]

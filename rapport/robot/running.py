@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,35 +83,35 @@ def run(options: Run) -> int:
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's `&` had switched off
-    processes = Processes(options.robot)
+    processes, later = Processes(options.robot), [] if options.fifo else ["--no-fifo"]
     try:
-        state = processes.start("armd", [] if options.fifo else ["--no-fifo"])
+        state = processes.start("armd", later)
         if not state:
             raise RunError("the daemon did not start; it said why above")
-        gateway = _words(options)
+        gateway = [*_words(options), *later]
         if not processes.start("gateway", gateway):
             raise RunError("the gateway did not start; it said why above")
-        processes.start("guard")
+        processes.start("guard", later)
         say(NOTICE)
         say(f"{state.split()[0]}: {config.file.stem}, {config.arm.family}")
         print(f"{door.scheme}://{_host(config)}:{config.port}/#token={known.of('operate')}", flush=True)
-        return _watch(processes, gateway)
+        return _watch(processes, {"guard": later, "gateway": gateway})
     finally:
         for name in ("armd", "gateway", "guard"):  # the daemon first: it brakes, and is guarded till it has
             processes.end(name)
 
 
-def _watch(processes: Processes, gateway: Sequence[str]) -> int:
+def _watch(processes: Processes, words: Mapping[str, Sequence[str]]) -> int:
     while True:
         time.sleep(AGAIN_SECONDS)
         if (code := processes.running["armd"].poll()) is not None:
             say("the daemon ended; its guard has stopped the arm: look at what it said above, and start it again")
             return 1 if code else 0
-        for name, words in (("guard", ()), ("gateway", gateway)):
+        for name in words:
             if processes.running[name].poll() is not None:
                 say(f"the {name} ended, and is started again")
                 processes.end(name)
-                processes.start(name, words)
+                processes.start(name, words[name])
 
 
 def _words(options: Run) -> list[str]:

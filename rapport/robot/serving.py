@@ -59,11 +59,13 @@ def serve(options: Serve) -> int:
 
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}: give 1 or more.")
+    if not 0 <= options.push <= 1 or (options.push and options.agent is not None):
+        raise ValueError(f"--push is {options.push}: give 0 to 1, and none with --agent.")
     if options.agent is None:
         policy = load_policy(options.policy)
         if options.within is not None:
             policy = replace(policy, contract=narrowed(policy.contract, read(options.within)))
-        served = serving.exported(policy, options.steps)
+        served = serving.exported(policy, options.steps, options.push, options.seed)
     else:
         served = serving.agent(options.agent, options.algorithm, options.policy, options.steps)
     path = options.token or token_file()

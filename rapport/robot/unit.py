@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hardware.armd import PRIORITY
 from hardware.config import read
+from hardware.priority import DAEMON
 
 _UNIT = """\
 # Not safety-rated: a hardware e-stop that cuts the motors' power is required.
@@ -62,7 +62,7 @@ def unit(robot: Path, user: str) -> str:
         folder=_plain(str(robot.resolve().parent)),
         journal=_quoted(config.journal.resolve()),
         user=user,
-        priority=PRIORITY,
+        priority=DAEMON,
     )
 
 

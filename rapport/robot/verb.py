@@ -138,6 +138,8 @@ class Queries:
     """The study's folder, as `rapport ask` makes it."""
     questions: int = 20
     """How many at most, those of these journals that were made before counted."""
+    seconds: float = 2.0
+    """How long what is shown lasts."""
     film: Literal["camera", "cup"] = "camera"
     """What people see. camera: what was filmed. cup: the main job's arm, drawn from its joints."""
     camera: str = ""
@@ -167,11 +169,13 @@ class Emulate:
     """Where robot.toml goes, if it is not there yet."""
     port: int = 8600
     """Of the gateway, in that file."""
+    patient: Flag = False
+    """On a machine with much other work: a loop of 40 Hz, and servos that may take a tenth of a second to answer."""
 
     def __call__(self) -> int:
         from rapport.robot.emulating import emulate
 
-        return emulate(self.family, self.folder, self.port)
+        return emulate(self.family, self.folder, self.port, self.patient)
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,11 @@ class Serve:
     """Of --agent."""
     steps: int = 8
     """How many steps of the policy's rate an answer has."""
+    push: float = 0.0
+    """Deviation of a slow noise on what an exported policy says in an episode's first second (its actions go from -1 to
+    1): episodes from one start then differ, and people can say which is better."""
+    seed: int = 0
+    """Of the pushes."""
     within: Given = None
     """A robot's file: the policy's joint targets are kept within that robot's joint limits, where they are narrower."""
     port: int = 8700

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from embodied.advantages import leave_one_out
 from embodied.feedback import Segments
 from embodied.fit import fit, plus
 from embodied.kl_terms import forward_kl, kl_term
-from embodied.policy_gradient import clipped, leave_one_out, policy_gradient
+from embodied.policy_gradient import clipped, policy_gradient
 from embodied.reference import Reference
 from policies.gaussian import GaussianPolicy
 from policies.table import SoftmaxTable

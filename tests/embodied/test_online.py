@@ -13,21 +13,14 @@ from torch import Tensor
 
 from embodied import checkpoint
 from embodied import methods as m
+from embodied.advantages import group, leave_one_out, plain
 from embodied.best_of import best_of, best_of_kl, best_of_law
 from embodied.direct import direct
 from embodied.feedback import Segments
 from embodied.fit import Objective, fit, imitate, plus
 from embodied.kl_terms import forward_kl
 from embodied.online import best_only, collect, online, win_rate
-from embodied.policy_gradient import (
-    clipped,
-    group,
-    jointly_clipped,
-    leave_one_out,
-    pairwise_clipped,
-    plain,
-    policy_gradient,
-)
+from embodied.policy_gradient import clipped, jointly_clipped, pairwise_clipped, policy_gradient
 from embodied.reference import Reference, previous
 from embodied.scores import log_ratio
 from policies.table import SoftmaxTable

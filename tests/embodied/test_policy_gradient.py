@@ -12,22 +12,17 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
+from embodied.advantages import GAE, critic_loss, group, leave_one_out, nash, plain
 from embodied.direct import MixedContexts
 from embodied.feedback import Feedback, Segments
 from embodied.fit import fit, plus
 from embodied.online import collect
 from embodied.policy_gradient import (
-    GAE,
     Advantage,
     Surrogate,
     clipped,
-    critic_loss,
-    group,
     jointly_clipped,
-    leave_one_out,
-    nash,
     pairwise_clipped,
-    plain,
     policy_gradient,
     reinforce,
 )

@@ -99,7 +99,8 @@ class Rig:
         """Up to HOLD."""
         if not self.lease:
             self.take()
-        assert self.ask(Ask("arm", self.lease)).refused == ""
+        refused = self.ask(Ask("arm", self.lease)).refused
+        assert refused == "", refused
         return self.tick()
 
     def starts(self, what="start", **more):

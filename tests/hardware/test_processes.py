@@ -1,8 +1,10 @@
 """The daemon, its guard and a gateway as processes of their own, on an emulated arm in real time: who is killed, and
 who stops the arm then. Faults 22, 23 and 33, and what systemd is told."""
 
+import ctypes
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -12,113 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from hardware.arms.calibration import save
 from hardware.doors import Caller
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
-from hardware.link import Ask, Bye, Estop, Hello, Snapshot, Take
-from tests.hardware.harness import toml
+from hardware.link import Ask, Bye, Estop, Hello, Take
+from hardware.priority import DAEMON, GUARD
+from tests.hardware.processes import SECONDS, Robot
 
 pytestmark = pytest.mark.slow
-SECONDS = 20.0
-"""After which a test gives up; no figure."""
-
-
-class Robot:
-    """Processes by their names; `so101` is what the arm was really told."""
-
-    def __init__(self, folder, so101):
-        so101.control("reset", virtual=False)
-        self.control, self.folder = so101.control, folder / "episodes"
-        save(folder / "calibration.json", so101.calibration)
-        names = [servo.name for servo in so101.calibration.servos]
-        arm = f'port = "{so101.port}"\ncalibration = "calibration.json"\nspare_ms = 100.0\nbudget_s = 0.15'
-        # Others use the machine: a stall of theirs is no fault of the arm's, and a slow loop is less often late.
-        limits = {"lower": -1.9, "upper": 1.9}
-        more = "tracking_seconds = 1.0"
-        self.file = toml(folder, "so101", names, arm=arm, joint=limits, more=more, rate=20.0)
-        self.processes = {}
-
-    @property
-    def socket(self):
-        return self.folder / "armd.sock"
-
-    def run(self, name, *words, **environment):
-        """Returns its first line, or nothing if it has none to say."""
-        self.end(name)
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        return self.processes[name].stdout.readline().strip()
-
-    def armd(self, **environment):
-        for _ in range(5):
-            if line := self.run("armd", "hardware.armd", str(self.file), **environment):
-                return line
-        raise AssertionError(self.processes["armd"].stderr.read())
-
-    def guard(self):
-        return self.run("guard", "hardware.guard", str(self.file))
-
-    def moves(self):
-        """A busy machine may stop it before it has begun: then once more."""
-        for _ in range(10):
-            caller = Caller(self.socket)
-            lease = caller.ask(Take("anna", 60.0)).lease
-            for what in ("reset", "disarm"):
-                caller.ask(Ask(what, lease))
-            caller.close()
-            self.control("pose", position=[0.0] * 6)
-            if self.run("mover", "tests.hardware.mover", str(self.socket)) == "moving":
-                return
-        raise AssertionError(self.processes["mover"].stderr.read())
-
-    def end(self, *names):
-        for process in filter(None, (self.processes.pop(name, None) for name in names)):
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            process.stderr.close()
-
-    def kill(self, name, number=signal.SIGKILL):
-        self.processes[name].send_signal(number)
-
-    def rests(self):
-        """Until no goal has changed for a while, or no joint has power."""
-        until, since, last = time.monotonic() + SECONDS, time.monotonic(), None
-        while time.monotonic() - since < 0.5:
-            state = self.control("state")
-            now = state["goal"] if any(state["powered"]) else []
-            if now != last:
-                last, since = now, time.monotonic()
-            assert time.monotonic() < until, "it goes on"
-            time.sleep(0.02)
-
-    def told(self, wanted, caller=None):
-        """The first Snapshot of that mode."""
-        caller = caller or Caller(self.socket)
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until:
-            snapshot = caller.hear()
-            if isinstance(snapshot, Snapshot) and snapshot.mode == wanted:
-                return snapshot
-        raise AssertionError(f"{wanted} did not come")
-
-    def until(self, so):
-        until = time.monotonic() + SECONDS
-        while not (found := so()):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        return found
 
 
 @pytest.fixture
 def robot(tmp_path, so101_process):
-    made = Robot(tmp_path, so101_process)
+    made = Robot(tmp_path)
+    made.has(so101_process.port, so101_process.control, so101_process.calibration)
     yield made
     made.end(*made.processes)
 
@@ -222,6 +131,36 @@ def test_what_systemd_is_told(robot, tmp_path):
         robot.kill("armd", signal.SIGTERM)
         robot.until(lambda: manager.recv(100) == b"STOPPING=1")
         assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+def test_the_guard_comes_after_the_daemon(robot):
+    robot.armd()
+    robot.guard()
+    may = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= DAEMON
+    for name, priority in (("armd", DAEMON), ("guard", GUARD)):
+        pid = robot.processes[name].pid
+        fifo = os.sched_getscheduler(pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
+        assert fifo == may and os.sched_getparam(pid).sched_priority == (priority if may else 0), name
+
+
+def forbidden():
+    """No real-time priority, for root neither."""
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+    ctypes.CDLL(None).prctl(24, 23)  # PR_CAPBSET_DROP, CAP_SYS_NICE
+
+
+def test_a_guard_that_may_not_come_first_says_so_and_guards(robot):
+    robot.armd()
+    assert "guards" in robot.guard(before=forbidden)
+    robot.moves()
+    robot.kill("armd")
+    assert "died" in robot.processes["guard"].stdout.readline()
+    robot.rests()
+    robot.kill("guard", signal.SIGTERM)
+    said = robot.processes["guard"].stderr.read().splitlines()
+    assert [line for line in said if "FIFO" in line] == [
+        "the guard: it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)"
+    ]
 
 
 def test_who_says_hello_and_bye_and_what_is_loaded(robot):

@@ -162,3 +162,19 @@ def test_what_the_policy_said_by_itself(tmp_path):
     assert second.info["pressed"].tolist() == [False] * 5 + [True] and not second.terminated
     silent = [replace(t, act=None) for t in ticks([("policy", 9)])]
     assert own_terms(episode(recover(write(tmp_path / "b.journal", silent)))) == []
+
+
+def test_a_look_that_came_late_ends_no_stretch_and_a_pause_does(tmp_path):
+    """Steps 3 and 7 have no look; between 12 and 13 the loop stood still."""
+    records = [replace(t, act=None, obs=None) if t.seq in (3, 7) else t for t in ticks([("policy", 20)])]
+    now, journal = 10**9, Journal(tmp_path / "a.journal", header(), 10**9)
+    for tick in records:
+        now += PERIOD * (5 if tick.seq == 13 else 1)
+        assert journal.append(replace(tick, missed=tick.seq == 7), now)
+    journal.close()
+    whole = episode(recover(tmp_path / "a.journal"))
+    first, second = own_terms(whole)
+    seqs = [t for t in range(13) if t not in (3, 7)]
+    assert first.info["seq"].tolist() == seqs and second.info["seq"].tolist() == list(range(13, 20))
+    assert first.info["missed"].tolist() == [float(t == 6) for t in seqs]  # it lies in the step before
+    assert np.isfinite(first.act).all() and about(first)["own"]

@@ -48,6 +48,22 @@ def test_with_the_adapter_off_it_is_the_model_before() -> None:
     assert (lm.log_prob(segments) - before).abs().max() > 1e-3
 
 
+def test_its_kl_and_kto() -> None:
+    """KTO counts from the exact KL, which an adapter that is off answers too."""
+    import numpy as np
+
+    from embodied.methods import kto
+
+    lm, segments = adapted(), tiny.texts(5, 2, 8, 8)
+    reference = AdapterOff(lm)
+    assert lm.kl(reference, segments).abs().max() < 1e-5
+    opt = torch.optim.SGD([p for p in lm.parameters() if p.requires_grad], 0.5)
+    fit(direct(lm, kto(), reference), pairs(), opt, steps=3, batch=6, rng=np.random.default_rng(0))
+    away = lm.kl(reference, segments).detach()
+    assert away[segments.mask].min() > 0
+    assert torch.allclose(away, lm.kl(LM(tiny.model()), segments), atol=1e-5)
+
+
 def test_the_base_model_is_untouched() -> None:
     lm = adapted()
     before = {k: v.clone() for k, v in AdapterOff(lm).state_dict().items()}

@@ -166,10 +166,47 @@ def test_the_head_against_autograd(law: Law, softcap: float, biased: bool, monke
     expected = law.cut(logits, target).log_softmax(-1).gather(1, target[:, None])[:, 0]
     leaves = [hidden, weight, *([] if bias is None else [bias])]
     slopes = torch.autograd.grad(expected, leaves, grad)
-    found = head.head_log_prob(hidden, weight, target, law, bias=bias, softcap=softcap)
+    found = head.head_log_prob(hidden, head.Head(weight, bias, softcap), target, law)
     assert torch.allclose(found, expected, atol=1e-5)
     for ours, theirs in zip(torch.autograd.grad(found, leaves, grad), slopes, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_kl_is_the_sum_over_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways round, with gradients, in several tiles; by hand, text by text."""
+    from llm_bridge import head
+
+    monkeypatch.setattr(head, "TILE", 7 * tiny.VOCABULARY)
+    segments = tiny.texts(3, 2, 5, 4)
+    ours, theirs = tiny.model(), tiny.model(seed=1)
+
+    def by_hand(a: Any, b: Any) -> torch.Tensor:
+        assert isinstance(segments.obs, dict)
+        rows = []
+        for i in range(3):
+            prompt = segments.obs["prompt"][i, 0][segments.obs["prompt_mask"][i, 0]]
+            for k in range(2):
+                answer = segments.act[i, k][segments.mask[i, k]]
+                ids = torch.cat([prompt, answer])[None]
+                p, q = ((m(input_ids=ids).logits[0, len(prompt) - 1 : -1] / 0.7).log_softmax(-1) for m in (a, b))
+                each = (p.exp() * (p - q)).sum(-1)
+                rows.append(torch.nn.functional.pad(each, (0, segments.mask.shape[2] - len(each))))
+        return torch.stack(rows).view(segments.mask.shape)
+
+    for a, b in ((ours, theirs), (theirs, ours)):
+        ours.zero_grad()
+        expected = by_hand(a, b)
+        expected.sum().backward()  # type: ignore[no-untyped-call]
+        slopes = gradients(ours)
+        ours.zero_grad()
+        found = LM(a, law=Law(0.7)).kl(LM(b, law=Law(0.7)), segments)
+        found.sum().backward()  # type: ignore[no-untyped-call]
+        assert (found - expected).abs().max() < 1e-4
+        assert all(
+            (slope - slopes[name]).norm() <= 1e-3 * slopes[name].norm() for name, slope in gradients(ours).items()
+        )
+    with pytest.raises(ValueError, match="is infinite, since it leaves tokens out"):
+        LM(ours, law=Law(1.0, 5)).kl(LM(theirs), segments)
 
 
 def test_half_precision_is_no_worse_packed() -> None:

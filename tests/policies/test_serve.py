@@ -173,3 +173,32 @@ def test_openpis_own_client_is_answered(policy, tmp_path):
         code = CLIENT % REST.tolist()
         told = subprocess.run([python, "-I", "-c", code, str(port)], capture_output=True, text=True)
     assert (told.stdout.strip(), told.returncode) == ("(9, 7) 1", 0), told.stderr
+
+
+def test_a_push_changes_the_first_second_alone_and_says_what_it_did(policy):
+    """The same push for the same step of an episode, whenever it is asked; of other episodes, another."""
+    served, calm = serve.exported(policy, push=0.3, seed=4), serve.exported(policy)
+    first, other, still = served.begin(), served.begin(), calm.begin()
+    again = serve.exported(policy, push=0.3, seed=4).begin()
+    extra = []
+    for k in range(40):
+        message = looks(k / 20)
+        pushed, said = first(message), still(message)
+        extra.append(pushed["act"] - said["act"])
+        np.testing.assert_array_equal(again(message)["actions"], pushed["actions"])
+        np.testing.assert_allclose(
+            pushed["actions"][1], policy.reached(pushed["act"], REST), atol=1e-12
+        )  # what it says is what it does
+    assert np.abs(extra[:20]).max() > 0.1 and len({tuple(e) for e in extra[:20]}) == 20
+    assert np.abs(first(looks(0.0))["act"] - other(looks(0.0))["act"]).max() > 0.01
+    path = first(looks(0.5))["actions"]
+    assert np.abs(path - still(looks(0.5))["actions"]).max() > 1e-3
+
+
+def test_pushes_have_unit_variance_and_the_memory_that_they_say():
+    drawn = np.stack([serve.pushed(20.0, np.random.default_rng(k)) for k in range(4000)])
+    assert drawn.shape == (4000, 20, 5)
+    assert abs(drawn.std() - 1) < 0.02 and abs(drawn.mean()) < 0.02  # 4 standard deviations: .013 and .018
+    for lag in (1, 12):
+        found = (drawn[:, lag:] * drawn[:, :-lag]).mean()
+        assert abs(found - np.exp(-lag / (20 * serve.PUSH_MEMORY))) < 0.03

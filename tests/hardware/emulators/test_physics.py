@@ -1,8 +1,9 @@
+import mujoco
 import numpy as np
 import pytest
 
-from hardware.emulators.physics import STEP, Hinge, Joints
-from hardware.emulators.presets import HINGES
+from hardware.emulators.physics import STEP, Hinge, Joints, mjcf
+from hardware.emulators.presets import FINGERS, HINGES, chain
 
 
 def test_goals_are_reached_with_power_and_at_the_speed_of_the_profile():
@@ -61,3 +62,14 @@ def test_time_is_kept_to_the_step_and_lost_beyond_the_most():
     short = Joints(HINGES)
     short.advance(0.1)
     np.testing.assert_array_equal(stalled.position, short.position)
+
+
+def test_the_hinges_of_the_six_jointed_arm_carry_its_fingers_where_mujoco_has_them():
+    model = mujoco.MjModel.from_xml_string(mjcf(HINGES))
+    data = mujoco.MjData(model)
+    for joints in np.random.default_rng(0).uniform(-2, 2, (50, 6)):
+        data.qpos[:] = joints
+        mujoco.mj_kinematics(model, data)
+        wrist = data.body(5)  # the last link before the gripper
+        fingers = wrist.xpos + wrist.xmat.reshape(3, 3) @ FINGERS
+        np.testing.assert_allclose(chain().point(joints[:5]), fingers, atol=1e-9)

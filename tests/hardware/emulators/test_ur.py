@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware.emulators.ur_body import ACCELERATION, FASTEST, READY, braked, flange, towards
+from hardware.emulators.ur_body import ACCELERATION, FASTEST, READY, braked, chain, flange, towards
 from hardware.emulators.ur_controller import IDLE, PLAYING, POWER_OFF, RUNNING, STOPPED, Controller
 from hardware.emulators.ur_frames import Recipe, frame, frames, recipe, type_of
 
@@ -45,6 +45,11 @@ def test_the_flange_of_a_ur5e_at_zero_is_where_its_table_puts_it():
     pose = flange(np.zeros(6))
     np.testing.assert_allclose(pose[:3], [-0.425 - 0.3922, -0.1333 - 0.0996, 0.1625 - 0.0997], atol=1e-12)
     np.testing.assert_allclose(pose[3:], [np.pi / 2, 0, 0], atol=1e-9)
+
+
+def test_its_hinges_carry_the_flange_where_its_table_puts_it():
+    for joints in np.random.default_rng(0).uniform(-6, 6, (50, 6)):
+        np.testing.assert_allclose(chain().point(joints), flange(joints)[:3], atol=1e-8)
 
 
 @given(six, st.floats(-3, 3))

@@ -240,6 +240,7 @@ def test_metrics(robot):
         "robot_loop_lateness_seconds_count",
         "robot_loop_overruns_total",
         'robot_bus_transactions_total{result="missed"}',
+        'robot_bus_roundtrip_seconds_bucket{le="0.01"}',
         "robot_chunk_starved_ticks_total",
         'robot_state{state="READY"} 1.0',
         "robot_estop_latched 0.0",

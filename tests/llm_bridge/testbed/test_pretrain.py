@@ -150,6 +150,7 @@ def test_who_comes_second_waits_and_takes_what_was_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # pre-training may be part of it
 def test_the_model_speaks_as_the_text_does_and_adds_numbers_it_never_saw(usual: LlamaForCausalLM) -> None:
     assert sum(p.numel() for p in usual.parameters()) == 718_336
     prompts = tutor.prompts(HELD_OUT)

@@ -19,6 +19,7 @@ from hardware.camera import Frame
 from hardware.framed import JournalError
 from hardware.frames import FrameLog, beside
 from hardware.journal import End, Event, Header, Journal, Tick, journals
+from hardware.to_episodes import about
 from human_ui import desk, people
 from human_ui import study as terms
 from human_ui.clips import decode
@@ -129,6 +130,29 @@ def test_again_changes_nothing_and_a_new_day_adds(tmp_path, site):
     )
     assert main(["data", "export", str(site.folder), str(tmp_path / "out.jsonl"), "--names"]) == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 8 + 4 + 3
+
+
+def test_what_no_picture_shows_is_not_asked_about_and_the_rest_is(tmp_path, site):
+    """The disk was too slow for the first journal's pictures, but for the first 0.4 s and a word on the others."""
+    paths, film = day(tmp_path / "journals", 3), from_camera(tmp_path / "journals")
+    beside(paths[0]).unlink()
+    log = FrameLog(beside(paths[0]))
+    for i in range(10):
+        assert log.append("top", Frame(np.full((32, 48, 3), 10 + 2 * i, np.uint8), i, 10**9 + 2 * i * PERIOD))
+    assert log.lose("top", 90, "the disk is too slow", 2 * 10**9)
+    growing = bring_back(site, paths, film, 9, RULES)  # while somebody still writes it
+    assert "still being written" in growing.left["day1-0.journal"] and growing.episodes == 2
+    assert log.close()
+    brought = bring_back(site, paths, film, 99, RULES)
+    assert brought.episodes == 3 and brought.unseen > 0 and brought.asked > 0
+    assert about(site.store.episodes.load("day1-0"))["cameras"] == {
+        "top": {"frames": 10, "lost": 90, "why": "the disk is too slow"}
+    }
+    shown = [s for q in site.store.queries(prefix=f"{PREFIX}pair-") for s in q.segments if s.episode == "day1-0"]
+    times = site.store.episodes.load("day1-0").info["time"]
+    assert all(times[s.stop - 1] < 0.4 + 0.5 for s in shown)
+    again = bring_back(site, paths, film, 99, RULES)
+    assert (again.asked, again.made) == (brought.asked, 0)
 
 
 def test_a_film_shows_the_moments_of_its_stretch(tmp_path, site):

@@ -82,6 +82,10 @@ def test_the_file_of_an_emulated_arm_makes_sense(tmp_path, family, monkeypatch):
     (tmp_path / "robot.toml").write_text((tmp_path / "robot.toml").read_text() + "# mine\n")
     emulate(family, tmp_path, 8601)
     assert (tmp_path / "robot.toml").read_text().endswith("# mine\n")
+    emulate(family, tmp_path / "patient", 8601, patient=True)
+    slow = read(tmp_path / "patient" / "robot.toml")
+    assert slow.limits.rate == 40.0 and slow.limits.tracking_seconds == 1.0
+    assert ("spare_ms" in slow.arm.settings) == (family in ("so101", "dynamixel"))
 
 
 def test_the_main_jobs_policy_fits_the_emulated_arm(tmp_path):
