@@ -101,6 +101,17 @@ def gold(segments: Segments) -> Tensor:
     return tutor.marks(prompts(segments), segments.act, segments.mask).gold
 
 
+def paid(world: Tutor, spread: float) -> Judge:
+    """The gold of answers, and what each question pays to all of its own: up to `spread` more or less."""
+    more = torch.from_numpy(np.random.default_rng([world.seed, 95]).uniform(-spread, spread, (100, 100)))
+
+    def judge(segments: Segments) -> Tensor:
+        first, second = tutor.numbers(prompts(segments)).unbind(-1)
+        return gold(segments) + more[first, second]
+
+    return judge
+
+
 def by_chance(rng: np.random.Generator) -> Judge:
     """The true worths of other answers: each is worth what some answer of the batch is."""
 

@@ -316,6 +316,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return checks, comparisons
 
 
+# Mean and sd of the development seeds 1000 to 1009.
 SHARE, NONE = (0.575, 0.086), (-0.667, 0.070)
 UP = (0.0, np.inf)
 

@@ -16,7 +16,7 @@ from embodied.policy_gradient import policy_gradient
 from llm_bridge.testbed import tutor
 from policies.cpu_torchvision import ensure_torchvision
 from rapport import bandits, beside, tutoring
-from rapport.reproduce import daa, lcpo, p3o
+from rapport.reproduce import daa, lcpo, p3o, raft
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_answers_are_drawn_with_the_chances_that_the_policy_gives_them(small: tu
 
 def test_what_a_question_pays_is_the_same_for_all_its_answers(small: tutoring.Tutor) -> None:
     segments = tutoring.compared(small, k=3).segments
-    more = p3o.paid(small, 50.0)(segments) - tutoring.gold(segments)
+    more = tutoring.paid(small, 50.0)(segments) - tutoring.gold(segments)
     assert torch.allclose(more, more[:, :1].expand_as(more)) and more[:, 0].std() > 10
 
 
@@ -97,7 +97,7 @@ def test_each_of_three_annotators_answers_every_question(small: tutoring.Tutor) 
     assert torch.equal(data.segments.act[len(pairs) : 2 * len(pairs)], pairs.segments.act)
 
 
-@pytest.mark.parametrize(("file", "least"), [(daa, 14), (p3o, 13), (lcpo, 8)])
+@pytest.mark.parametrize(("file", "least"), [(daa, 18), (p3o, 14), (lcpo, 10), (raft, 7)])
 def test_in_full_every_case_is_told(
     file: object, least: int, small: tutoring.Tutor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
