@@ -6,18 +6,22 @@ exponential of the win rate, f-DPO the policy whose divergence has the reward fo
 at a known rate are read through by robust DPO alone; a certain preference leaves IPO's gap finite and DPO's growing;
 KTO puts arms in the order of how often they are called good; rankings tell the reward at the rate of one over the root
 of their number. On the point mass and on the arm a cloned policy is fitted to pairs of its own episodes, each pair from
-one start, by each method in turn.
+one start, by each method in turn; so is the tutor, a language model, to pairs of its own answers, where what it gains
+is held against the most that its KL allows, and where it is also fitted for too long, too fast, to too few pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from embodied import methods as m
 from embodied.direct import direct
@@ -30,7 +34,12 @@ from rapport.beside import PAIRS, Ground, beside, learned, own_pairs, trusted
 from rapport.beside_arm import GROUNDS
 from rapport.reproduce import Comparison, Mechanism, Progress
 
-DOMAINS = ("bandit", "point", "arm")
+if TYPE_CHECKING:  # language models need the extra `lm`, the other domains do not
+    from llm_bridge.lm import LM
+    from llm_bridge.testbed.measure import Measured
+    from rapport.tutoring import Tutor
+
+DOMAINS = ("bandit", "point", "arm", "tutor")
 ARMS, BETA, EPS = 5, 0.4, 0.2
 SIZES = (250, 1000, 4000, 16000)  # numbers of rankings
 
@@ -245,12 +254,109 @@ def moving(
 GAINED, LOST, STILL = (0.678, 0.053), (1.426, 0.282), (0.0, 0.0)
 
 
+# --- where a language model answers
+
+
+def on_texts(beta: float) -> dict[str, Method]:
+    """The methods for tokens, with what suits a sum over some fifteen of them."""
+    tried = (
+        m.dpo(beta),
+        m.f_dpo("js", beta),
+        m.cdpo(beta, 0.1),
+        m.robust_dpo(beta, 0.1),
+        m.slic(beta),
+        m.ipo(0.1),
+        m.kto(beta),
+        m.apo_zero(beta),
+        m.bco(beta),
+        m.nca(beta),
+        m.sppo_hard(0.1),
+        m.cpo(beta),
+        m.simpo(2.0, 0.5),
+        m.orpo(1.0),
+    )
+    return {method.name: method for method in tried}
+
+
+FEW, HOT, LONG, LOOKS = 60, 2e-2, 15, 8  # questions; the rate; steps between two looks, and how many
+
+
+def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Mechanism], list[Comparison]]:
+    """DPO and DPO on answers turned round; in full every method, and what becomes of one that goes on for too long."""
+    from rapport import tutoring as t
+
+    world, methods = t.tutoring(seed), on_texts(t.BETA)
+    data = t.compared(world)
+    policy = t.learned(world, methods["dpo"], data)
+    wrong = "dpo, answers turned round"
+    ends = {"before": world.before, "dpo": policy, wrong: t.learned(world, methods["dpo"], t.turned(data))}
+    found = {name: world.measured(end) for name, end in ends.items()}
+    checks = [
+        Mechanism("DPO's losses from those of all answers listed", far_from_listed(world, policy, data), 1e-4),
+        Mechanism("DPO: share of the possible gain", found["dpo"].share.value, 0.2, "at least", SHARE),
+        Mechanism("DPO on answers turned round: the same", found[wrong].share.value, 0.0, "at most", NONE),
+    ]
+    comparisons = t.beside("dpo", found["dpo"])
+    if full:
+        for name in t.tick(list(methods)[1:], lambda share: progress(0.1 + 0.6 * share)):
+            found[name] = world.measured(t.learned(world, methods[name], data))
+            comparisons += t.beside(name, found[name])
+        looks = list(too_long(world))
+        golds = [x.gold.value for _, x in looks]
+        peak = int(np.argmax(golds))
+        paper = "over-optimised: less gold later on, at a falling loss"
+        comparisons += [
+            Comparison(
+                f"{FEW} questions, hot: gold at its peak less at the end", (golds[peak] - golds[-1],), paper, UP
+            ),
+            Comparison("the same: loss at the peak less at the end", (looks[peak][0] - looks[-1][0],), paper, UP),
+        ]
+        found |= {f"hot, {LONG * (n + 1)} steps, loss {loss:.3f}": x for n, (loss, x) in enumerate(looks)}
+    t.table(found, out)
+    return checks, comparisons
+
+
+# Mean and sd of the development seeds 1000 to 1009.
+SHARE, NONE = (0.575, 0.086), (-0.667, 0.070)
+UP = (0.0, np.inf)
+
+
+def far_from_listed(world: Tutor, policy: LM, data: Feedback) -> float:
+    """How far DPO's losses of 48 pairs are from those by what each of all answers' chance is, where both are listed."""
+    from llm_bridge.testbed import tutor
+    from llm_bridge.testbed.measure import within
+    from rapport import tutoring as t
+
+    part = data[:48]
+    asked = t.prompts(part.segments)
+    index = tutor.marks(asked, part.segments.act, part.segments.mask).index
+    with torch.no_grad():
+        now, before = (within(x.model, tutor.numbers(asked[:, 0])) for x in (policy, world.before))
+        ours = direct(policy, m.dpo(t.BETA), world.reference)(part)
+    gap = ((now - before).gather(1, index.clamp(min=0)) * (2 * part.target - 1)).sum(-1)
+    return float((ours - softplus(-t.BETA * gap))[(index >= 0).all(-1)].abs().max())
+
+
+def too_long(world: Tutor) -> Iterator[tuple[float, Measured]]:
+    """A policy fitted to few pairs, looked at now and then: the loss of its steps since, and where it stands."""
+    from rapport import tutoring as t
+
+    policy, data = copy.deepcopy(world.before), t.compared(world, questions=FEW)
+    objective, opt = direct(policy, m.dpo(0.1), world.reference), t.optimiser(policy, HOT)
+    rng = np.random.default_rng([world.seed, 14])
+    for _ in range(LOOKS):
+        losses = fit(objective, data, opt, steps=LONG, batch=t.BATCH, rng=rng).losses
+        yield float(np.mean(losses)), world.measured(policy)
+
+
 def reproduce(
     domain: str, seed: int, full: bool, progress: Progress, out: Path
 ) -> tuple[list[Mechanism], list[Comparison]]:
-    """Some seconds on the bandit, about two CPU-minutes where a policy moves."""
+    """Some seconds on the bandit, half a minute on texts (in full five), about two CPU-minutes where a policy moves."""
     if domain == "bandit":
         return bandit(seed, progress), []
+    if domain == "tutor":
+        return texts(seed, full, progress, out)
     right, wrong, comparisons = moving(GROUNDS[domain](seed), seed, progress)
     if domain == "arm":
         still = wrong["wishes met"]
