@@ -34,14 +34,8 @@ class AdapterOff:
     @torch.no_grad()
     def log_prob(self, segments: Segments) -> Tensor:
         """[B,K,T], as LM's."""
-        with self.speaking() as lm:
-            return lm.log_prob(segments)
-
-    @contextlib.contextmanager
-    def speaking(self) -> Iterator[LM]:
-        """The LM, with its adapter off."""
         with self._lm.model.disable_adapter():
-            yield self._lm
+            return self._lm.log_prob(segments)
 
     @torch.no_grad()
     def hidden(self, laid: Pack) -> Tensor:
@@ -70,14 +64,8 @@ class Adapter:
     @torch.no_grad()
     def log_prob(self, segments: Segments) -> Tensor:
         """[B,K,T], as LM's."""
-        with self.speaking() as lm:
-            return lm.log_prob(segments)
-
-    @contextlib.contextmanager
-    def speaking(self) -> Iterator[LM]:
-        """The LM, with this adapter on."""
         with _active(self._lm.model, self._name):
-            yield self._lm
+            return self._lm.log_prob(segments)
 
     @torch.no_grad()
     def hidden(self, laid: Pack) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from embodied.feedback import Segments
+from embodied.reference import Reference
+from embodied.remembered import Remembered
 from llm_bridge.attention import mask_of, packed
 from llm_bridge.head import Head, head_kl, head_log_prob
 from llm_bridge.law import Law
@@ -53,9 +55,14 @@ class LM(nn.Module):
     def kl(self, reference: Any, segments: Segments) -> Tensor:
         """KL of the next token from the reference's at each step, [B,K,T], exact over the vocabulary, in nats.
 
-        reference: another LM of the same tokenizer, or what `adapters` makes of this one. Differentiable in both.
-        Raises ValueError under a law that leaves tokens out, where it would be infinite.
+        reference: another LM of the same tokenizer, what `adapters` makes of this one, or what remembers one of these.
+        Differentiable in both. Raises ValueError under a law that leaves tokens out, where it would be infinite, and
+        TypeError for a policy of another kind.
         """
+        while isinstance(reference, Reference | Remembered):
+            reference = reference.policy
+        if not hasattr(reference, "hidden"):
+            raise TypeError(f"{type(reference).__name__} is no language model; give an LM, or its AdapterOff")
         if not self.law.whole:
             raise ValueError(f"the KL under {self.law} is infinite, since it leaves tokens out; give Law(temperature)")
         laid = self.laid(segments)

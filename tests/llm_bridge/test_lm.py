@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from embodied.feedback import Segments
+from embodied.reference import Reference
+from embodied.remembered import Remembered
 from llm_bridge.attention import mask_of
 from llm_bridge.law import Law
 from llm_bridge.lm import LM
@@ -205,6 +207,12 @@ def test_kl_is_the_sum_over_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> N
         assert all(
             (slope - slopes[name]).norm() <= 1e-3 * slopes[name].norm() for name, slope in gradients(ours).items()
         )
+    policy = LM(ours)
+    plain = policy.kl(LM(theirs), segments)
+    for other in (Reference(LM(theirs)), Remembered(Reference(LM(theirs)))):
+        assert torch.equal(policy.kl(other, segments), plain)
+    with pytest.raises(TypeError, match="object is no language model"):
+        policy.kl(object(), segments)
     with pytest.raises(ValueError, match="is infinite, since it leaves tokens out"):
         LM(ours, law=Law(1.0, 5)).kl(LM(theirs), segments)
 
