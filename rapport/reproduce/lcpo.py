@@ -184,8 +184,8 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
         nobody.append(float(other.eta[0] - other.eta[2]))
     checks = [
         Mechanism("everybody right for certain: losses from DPO's", float(apart), 0.0),
-        Mechanism("reliability, best of the three less worst", spread, 0.15, "at least", SPREAD),
-        Mechanism("the same, names on answers shuffled, mean", float(np.mean(nobody)), 0.15, "at most", NOBODY),
+        Mechanism("reliability, best of the three less worst", spread, 0.025, "at least", SPREAD),
+        Mechanism("the same, names on answers shuffled, mean", float(np.mean(nobody)), 0.045, "at most", NOBODY),
     ]
     comparisons = [
         *t.beside("labels of three, DPO with EM", found["DPO with EM"]),
@@ -218,7 +218,8 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return checks, comparisons
 
 
-SPREAD, NOBODY = (0.0, 0.0), (0.0, 0.0)
+# Mean and sd of the development seeds 1000 to 1009.
+SPREAD, NOBODY = (0.270, 0.061), (-0.003, 0.011)
 
 
 def reproduce(

@@ -112,9 +112,9 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     checks = [
         Mechanism("best of each question: choices changed by what questions pay to all", local, 0.0),
         Mechanism("best of the batch: the same", batch, 0.1, "at least", MOVED),
-        Mechanism("RAFT: share of the possible gain", right.share.value, 0.2, "at least", SHARE),
-        Mechanism("RAFT: gold gained", right.gold.value - before.gold.value, 0.12, "at least", GAIN),
-        Mechanism("RAFT, kept by chance: the same", wrong.gold.value - before.gold.value, 0.12, "at most", LUCK),
+        Mechanism("RAFT: share of the possible gain", right.share.value, 0.3, "at least", SHARE),
+        Mechanism("RAFT: gold gained", right.gold.value - before.gold.value, 0.07, "at least", GAIN),
+        Mechanism("RAFT, kept by chance: the same", wrong.gold.value - before.gold.value, 0.07, "at most", LUCK),
     ]
     comparisons = t.beside("RAFT", right)
     if full:
@@ -132,7 +132,8 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return checks, comparisons
 
 
-MOVED, SHARE, GAIN, LUCK = (9.0, 0.0), (9.0, 0.0), (9.0, 0.0), (-9.0, 0.0)
+# Mean and sd of the development seeds 1000 to 1009.
+MOVED, SHARE, GAIN, LUCK = (0.414, 0.032), (0.711, 0.093), (0.244, 0.042), (-0.0905, 0.0163)
 
 
 def reproduce(

@@ -14,7 +14,11 @@ from embodied.best_of import best_of_law
 from rapport.bandits import ARMS, CONTEXTS, Bandit, bandit, every
 from rapport.reproduce import p3o, raft, superhf
 
-KEYS = {"p3o": (p3o, {"bandit": 10, "tutor": 6}), "raft": (raft, {"bandit": 7}), "superhf": (superhf, {"bandit": 7})}
+KEYS = {
+    "p3o": (p3o, {"bandit": 10, "tutor": 6}),
+    "raft": (raft, {"bandit": 7, "tutor": 5}),
+    "superhf": (superhf, {"bandit": 7}),
+}
 
 
 def world(spread: float = 0.0) -> Bandit:
