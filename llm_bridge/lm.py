@@ -52,26 +52,6 @@ class LM(nn.Module):
             found = head_log_prob(self.hidden(laid).index_select(0, laid.query), self.head(), laid.target, self.law)
         return _back(found, laid, segments)
 
-    def kl(self, reference: Any, segments: Segments) -> Tensor:
-        """KL of the next token from the reference's at each step, [B,K,T], exact over the vocabulary, in nats.
-
-        reference: another LM of the same tokenizer, what `adapters` makes of this one, or what remembers one of these.
-        Differentiable in both. Raises ValueError under a law that leaves tokens out, where it would be infinite, and
-        TypeError for a policy of another kind.
-        """
-        while isinstance(reference, Reference | Remembered):
-            reference = reference.policy
-        if not hasattr(reference, "hidden"):
-            raise TypeError(f"{type(reference).__name__} is no language model; give an LM, or its AdapterOff")
-        if not self.law.whole:
-            raise ValueError(f"the KL under {self.law} is infinite, since it leaves tokens out; give Law(temperature)")
-        laid = self.laid(segments)
-        with self.precision():
-            ours, theirs = self.hidden(laid).index_select(0, laid.query), reference.hidden(laid)
-            theirs = theirs.index_select(0, laid.query)
-            found = head_kl(ours, self.head(), theirs, reference.head(), self.law.temperature)
-        return _back(found, laid, segments)
-
     def parts(self, segments: Segments) -> list[slice]:
         """Rows that go through the model together: for `fit(..., split=lm.parts)`, whose gradients then accumulate."""
         return parts(segments, self.row)
@@ -110,6 +90,30 @@ class LM(nn.Module):
         else:
             with torch.autocast("cuda", self.low):
                 yield
+
+
+class AnchoredLM(LM):
+    """An LM that is `embodied.policy.Anchored`, at the price of both whole laws: for KTO, and for a KL as a loss."""
+
+    def kl(self, reference: Any, segments: Segments) -> Tensor:
+        """KL of the next token from the reference's at each step, [B,K,T], exact over the vocabulary, in nats.
+
+        reference: another LM of the same tokenizer, what `adapters` makes of this one, or what remembers one of these.
+        Differentiable in both. Raises ValueError under a law that leaves tokens out, where it would be infinite, and
+        TypeError for a policy of another kind.
+        """
+        while isinstance(reference, Reference | Remembered):
+            reference = reference.policy
+        if not hasattr(reference, "hidden"):
+            raise TypeError(f"{type(reference).__name__} is no language model; give an LM, or its AdapterOff")
+        if not self.law.whole:
+            raise ValueError(f"the KL under {self.law} is infinite, since it leaves tokens out; give Law(temperature)")
+        laid = self.laid(segments)
+        with self.precision():
+            ours, theirs = self.hidden(laid).index_select(0, laid.query), reference.hidden(laid)
+            theirs = theirs.index_select(0, laid.query)
+            found = head_kl(ours, self.head(), theirs, reference.head(), self.law.temperature)
+        return _back(found, laid, segments)
 
 
 def _back(found: Tensor, laid: Pack, segments: Segments) -> Tensor:

@@ -33,6 +33,8 @@ ALONE = ("kto", "apo_zero", "bco")
 
 
 def command(options: Align) -> int:
+    from llm_bridge.lm import AnchoredLM
+
     method, em = method_of(options.method, options.set)
     if options.any_length:
         method = replace(method, equal_lengths=False)
@@ -40,7 +42,7 @@ def command(options: Align) -> int:
     begun = begin(options, lambda records: data.told(records, listwise=listwise, marks=marks))
     if em is not None and len(begun.fed.learned) > 1:
         raise RunError(f"em_preference hears one kind of answer, and {begun.found.place} has {len(begun.fed.learned)}.")
-    lm = begun.loaded.lm(options.row)
+    lm = AnchoredLM(begun.loaded.model, row=options.row) if method.anchor else begun.loaded.lm(options.row)
     reference = reference_of(begun, lm, method) if method.reference else None
     try:
         objective = direct(lm, method, reference)

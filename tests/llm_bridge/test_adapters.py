@@ -14,7 +14,7 @@ from embodied.feedback import Feedback
 from embodied.fit import fit
 from embodied.methods import dpo
 from llm_bridge.adapters import Adapter, AdapterOff, freeze
-from llm_bridge.lm import LM
+from llm_bridge.lm import LM, AnchoredLM
 from tests.llm_bridge import tiny
 
 
@@ -54,7 +54,7 @@ def test_its_kl_and_kto() -> None:
 
     from embodied.methods import kto
 
-    lm, segments = adapted(), tiny.texts(5, 2, 8, 8)
+    lm, segments = AnchoredLM(adapted().model), tiny.texts(5, 2, 8, 8)
     reference = AdapterOff(lm)
     assert lm.kl(reference, segments).abs().max() < 1e-5
     opt = torch.optim.SGD([p for p in lm.parameters() if p.requires_grad], 0.5)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from embodied.feedback import Segments
+from embodied.policy import Anchored
 from embodied.reference import Reference
 from embodied.remembered import Remembered
 from llm_bridge.attention import mask_of
 from llm_bridge.law import Law
-from llm_bridge.lm import LM
+from llm_bridge.lm import LM, AnchoredLM
 from llm_bridge.packing import BLOCK, block_mask, dense_mask, pack, parts
 from tests.llm_bridge import tiny
 
@@ -201,20 +202,21 @@ def test_kl_is_the_sum_over_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> N
         expected.sum().backward()  # type: ignore[no-untyped-call]
         slopes = gradients(ours)
         ours.zero_grad()
-        found = LM(a, law=Law(0.7)).kl(LM(b, law=Law(0.7)), segments)
+        found = AnchoredLM(a, law=Law(0.7)).kl(LM(b, law=Law(0.7)), segments)
         found.sum().backward()  # type: ignore[no-untyped-call]
         assert (found - expected).abs().max() < 1e-4
         assert all(
             (slope - slopes[name]).norm() <= 1e-3 * slopes[name].norm() for name, slope in gradients(ours).items()
         )
-    policy = LM(ours)
+    policy = AnchoredLM(ours)
+    assert isinstance(policy, Anchored) and not isinstance(LM(ours), Anchored)
     plain = policy.kl(LM(theirs), segments)
     for other in (Reference(LM(theirs)), Remembered(Reference(LM(theirs)))):
         assert torch.equal(policy.kl(other, segments), plain)
     with pytest.raises(TypeError, match="object is no language model"):
         policy.kl(object(), segments)
     with pytest.raises(ValueError, match="is infinite, since it leaves tokens out"):
-        LM(ours, law=Law(1.0, 5)).kl(LM(theirs), segments)
+        AnchoredLM(ours, law=Law(1.0, 5)).kl(LM(theirs), segments)
 
 
 def test_half_precision_is_no_worse_packed() -> None:
