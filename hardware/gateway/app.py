@@ -230,8 +230,7 @@ def _commands(app: FastAPI, house: House) -> None:
     async def stop(person: Anybody, how: HowToStop | None = None) -> Done:
         """With any token and no lease."""
         how = how or HowToStop()
-        usual = house.daemon.hello.stop if house.daemon.hello is not None else 2
-        category = usual if how.category is None else how.category
+        category = house.category() if how.category is None else how.category
         return await _ask(house, Stop(category, person.name, how.why, how.done))
 
     @app.post("/v1/start", responses=_REFUSALS)

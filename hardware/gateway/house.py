@@ -35,5 +35,9 @@ class House:
         cameras = {name: amiss or missing.get(name, "") for name, amiss in self.watch.sentences().items()}
         return shown(self.config, daemon.hello, daemon.snapshot, daemon.why, self.leads, cameras)
 
+    def category(self) -> int:
+        """Of a stop that names none: the arm's own."""
+        return self.daemon.hello.stop if self.daemon.hello is not None else 2
+
     def told(self, sentence: str) -> None:
         self.leads = sentence
