@@ -256,12 +256,14 @@ def _commands(app: FastAPI, house: House) -> None:
         """Where things are."""
         return await _ask(house, Scene(x_lease, {name: tuple(given) for name, given in things.values.items()}))
 
-    for what in ("arm", "disarm", "home", "reset"):
-        _command(app, house, what)
+    _command(app, house, "arm", "Power, and the arm holds where it is.")
+    _command(app, house, "disarm", "Takes the power: a raised arm drops; hold it.")
+    _command(app, house, "home", "The arm moves to its home.")
+    _command(app, house, "reset", "Out of FAULT or ESTOP. Takes the power: a raised arm drops; hold it.")
 
 
-def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"]) -> None:
-    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what)
+def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"], said: str) -> None:
+    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what, description=said)
     async def ask(person: Operator, x_lease: XLease = "") -> Done:
         return await _ask(house, Ask(what, x_lease))
 

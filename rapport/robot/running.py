@@ -30,6 +30,7 @@ END_SECONDS = 5.0
 AGAIN_SECONDS = 0.5
 _DIE_TOO = 1  # prctl's PR_SET_PDEATHSIG
 NOTICE = "Not safety-rated: a hardware e-stop that cuts the motors' power is required."
+DROPS = "Disarm, reset and the end of this take the power: a raised arm drops; hold it."
 
 
 class RunError(RuntimeError):
@@ -93,6 +94,7 @@ def run(options: Run) -> int:
             raise RunError("the gateway did not start; it said why above")
         processes.start("guard", later)
         say(NOTICE)
+        say(DROPS)
         say(f"{state.split()[0]}: {config.file.stem}, {config.arm.family}")
         print(f"{door.scheme}://{_host(config)}:{config.port}/#token={known.of('operate')}", flush=True)
         return _watch(processes, {"guard": later, "gateway": gateway})

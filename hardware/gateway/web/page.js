@@ -5,6 +5,8 @@ import { call, halt, keep, token, watch } from "./api.js";
 import { episodes, show } from "./shown.js";
 
 const ASKS = { arm: "Arm", home: "Home", start: "Start", disarm: "Disarm", reset: "Reset" };
+const DROPS = "takes the power: a raised arm drops; hold it";
+const WARNS = { disarm: DROPS, reset: DROPS };
 const LEASE_SECONDS = 10;
 const $ = (id) => document.getElementById(id);
 
@@ -99,7 +101,8 @@ function draw() {
   for (const what of Object.keys(ASKS)) {
     const why = state.may[what] || (lease ? "" : "take the lease first");
     $(what).disabled = why !== "";
-    if ($(`${what}-why`).textContent !== why) $(`${what}-why`).textContent = why;
+    const said = why || (WARNS[what] ?? "");
+    if ($(`${what}-why`).textContent !== said) $(`${what}-why`).textContent = said;
   }
   const mine = lease !== "" && state.holder !== "";
   $("lease").textContent = mine ? "Give the lease back" : "Take the lease";

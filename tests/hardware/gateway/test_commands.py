@@ -107,6 +107,25 @@ def test_anybody_with_a_token_stops_and_the_estop_latches(robot):
         assert looks_on.post("/v1/reset").status_code == 403
 
 
+def answered(ws, number):
+    while (told := json.loads(ws.recv(timeout=5))).get("to") != number:
+        pass
+    return told
+
+
+def test_a_page_stops_over_its_stream(robot):
+    with robot.http() as http, robot.socket("observe", "rapport.json") as ws:
+        lease(http)
+        did(http.post("/v1/arm"))
+        did(http.post("/v1/home"))
+        ws.send(json.dumps({"ask": "stop", "number": 1, "why": "enough"}))
+        assert answered(ws, 1) == {"to": 1, "refused": ""}
+        assert robot.until(mode="HOLD")["cause"] == "enough"
+        ws.send(json.dumps({"ask": "estop", "number": 2}))
+        assert answered(ws, 2)["refused"] == ""
+        assert robot.until(mode="ESTOP")["cause"] == "an e-stop by observe"
+
+
 def test_start_needs_a_policy(robot):
     with robot.http() as http:
         lease(http)
@@ -179,25 +198,6 @@ def test_pages_are_told_in_json_and_only_their_stops_are_heard(robot, said):
             while True:
                 ws.recv(timeout=5)
     assert robot.state()["mode"] == "READY"
-
-
-def answered(ws, number):
-    while (told := json.loads(ws.recv(timeout=5))).get("to") != number:
-        pass
-    return told
-
-
-def test_a_page_stops_over_its_stream(robot):
-    with robot.http() as http, robot.socket("observe", "rapport.json") as ws:
-        lease(http)
-        did(http.post("/v1/arm"))
-        did(http.post("/v1/home"))
-        ws.send(json.dumps({"ask": "stop", "number": 1, "why": "enough"}))
-        assert answered(ws, 1) == {"to": 1, "refused": ""}
-        assert robot.until(mode="HOLD")["cause"] == "enough"
-        ws.send(json.dumps({"ask": "estop", "number": 2}))
-        assert answered(ws, 2)["refused"] == ""
-        assert robot.until(mode="ESTOP")["cause"] == "an e-stop by observe"
 
 
 def test_strangers_keep_nobody_from_stopping(robot):
