@@ -88,7 +88,7 @@ class Guards:
 def lock(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
     """Whoever has it may touch the arm: one daemon, or a guard after its death. Raises NoStart. Closing it, or dying,
     lets it go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     file = (folder / LOCK).open("ab")
     until = time.monotonic() + seconds
     while True:

@@ -172,7 +172,7 @@ def serve(file: Path, policy: Server | None, reached: Reached, fifo: bool = True
     """Until it is told to end. Raises GatewayError, ConfigError, TokenError, CameraError, LinkError."""
     config = read(file)
     doorway(config, reached)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    config.journal.mkdir(0o700, parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     if fifo:  # all its threads: one that waits for a core with the interpreter's lock in its hand holds up the beat,
         try:  # which came up to 140 ms late, and the arm was stopped

@@ -80,7 +80,7 @@ def run(options: Run) -> int:
     config = read(options.robot)
     door = doorway(config, Reached(options.certificate, options.key, options.without_tls))
     socket_path(config.journal)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    config.journal.mkdir(0o700, parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's `&` had switched off

@@ -54,7 +54,7 @@ def unit(robot: Path, user: str) -> str:
     if not user or not user.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"--user is {user!r}: give the name of a user.")
     config = read(robot)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    config.journal.mkdir(0o700, parents=True, exist_ok=True)
     return _UNIT.format(
         name=_plain(config.file.stem),
         python=_quoted(Path(sys.executable)),
