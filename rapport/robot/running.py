@@ -96,7 +96,8 @@ def run(options: Run) -> int:
         say(NOTICE)
         say(DROPS)
         say(f"{state.split()[0]}: {config.file.stem}, {config.arm.family}")
-        print(f"{door.scheme}://{_host(config)}:{config.port}/#token={known.of('operate')}", flush=True)
+        token = "" if "NOTIFY_SOCKET" in os.environ else f"#token={known.of('operate')}"  # systemd's log is others' too
+        print(f"{door.scheme}://{_host(config)}:{config.port}/{token}", flush=True)
         return _watch(processes, {"guard": later, "gateway": gateway})
     finally:
         for name in ("armd", "gateway", "guard"):  # the daemon first: it brakes, and is guarded till it has
