@@ -38,6 +38,14 @@ def test_all_that_is_otherwise_is_named(tmp_path):
         assert word in found, found
 
 
+def test_a_policy_that_is_slower_than_actions_are_followed(tmp_path):
+    """It would be run faster than it was made for."""
+    assert objections(config(tmp_path), replace(CONTRACT, rate=2.0)) == []
+    assert objections(config(tmp_path), replace(CONTRACT, rate=1.9)) == [
+        "the policy acts at 1.9 Hz, and actions are followed at 2 Hz or more"
+    ]
+
+
 def test_a_scene_of_another_size(tmp_path):
     sees = (SEES[0], Source("cup", 2, "m", "scene"))
     other = replace(CONTRACT, observation=sees, mean=(0.0,) * 5, std=(1.0,) * 5)
