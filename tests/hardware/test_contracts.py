@@ -72,3 +72,22 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
     assert rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(own)))).refused == ""
     assert rig.carried.journal is not None
     rig.close()
+
+
+def test_an_episode_has_one_policy(tmp_path):
+    """Whom a person takes over from gets the arm back within it; another policy's steps would be booked as the first's."""
+    import json
+    from dataclasses import asdict
+
+    own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
+    first, second = (json.dumps(asdict(replace(own, rate=rate))) for rate in (20.0, 10.0))
+    rig = twin(tmp_path)
+    rig.starts("teleop")
+    assert "stop the arm, then start" in rig.ask(Ask("start", rig.lease, "", first)).refused
+    rig.stop()
+    rig.until("HOLD", 30)
+    assert rig.ask(Ask("start", rig.lease, "", first)).refused == ""
+    assert rig.ask(Ask("teleop", rig.lease)).refused == ""
+    assert "another policy" in rig.ask(Ask("start", rig.lease, "", second)).refused
+    assert rig.ask(Ask("start", rig.lease, "", first)).refused == ""
+    rig.close()
