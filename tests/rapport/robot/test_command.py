@@ -23,6 +23,7 @@ from rapport.cli import main
 from rapport.cup.handover import PARTS, agreed, cartesian
 from rapport.robot.emulating import emulate
 from rapport.robot.unit import unit
+from tests.hardware.walked import ticks, write
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
 
@@ -136,6 +137,18 @@ def test_a_service_tells_the_log_no_token(tmp_path):
     emulate("cup", tmp_path, port := free_port())
     with started("run", tmp_path / "robot.toml", NOTIFY_SOCKET=str(tmp_path / "nobody")) as (address, _):
         assert address == f"http://127.0.0.1:{port}/"
+
+
+def test_a_data_set_says_what_is_left_and_how_to_replace_it(tmp_path, capsys):
+    write(tmp_path / "a.journal", list(ticks([("policy", 30)])))
+    write(tmp_path / "b.journal", list(ticks([("homing", 9)])))
+    words = ["robot", "episodes", str(tmp_path), "--lerobot", str(tmp_path / "set")]
+    assert main(words) == 0
+    assert "left: " in (said := capsys.readouterr().out) and "b.journal has no stretch" in said
+    assert main([*words, "--fps", "10"]) != 0
+    assert "--replace" in capsys.readouterr().err
+    assert main([*words, "--fps", "10", "--replace"]) == 0
+    assert json.loads((tmp_path / "set" / "meta" / "info.json").read_text())["fps"] == 10
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
