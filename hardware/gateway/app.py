@@ -103,6 +103,13 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": why} for status, why in _WHY.items()
 }
 
+_SAID = {
+    "arm": "Power, and the arm holds where it is.",
+    "disarm": "Takes the power: a raised arm drops; hold it.",
+    "home": "The arm moves to its home.",
+    "reset": "Out of FAULT or ESTOP. Takes the power: a raised arm drops; hold it.",
+}
+
 
 def create_app(house: House, tokens: Tokens, doorway: Doorway, rates: Rates | None = None) -> FastAPI:
     @asynccontextmanager
@@ -256,14 +263,12 @@ def _commands(app: FastAPI, house: House) -> None:
         """Where things are."""
         return await _ask(house, Scene(x_lease, {name: tuple(given) for name, given in things.values.items()}))
 
-    _command(app, house, "arm", "Power, and the arm holds where it is.")
-    _command(app, house, "disarm", "Takes the power: a raised arm drops; hold it.")
-    _command(app, house, "home", "The arm moves to its home.")
-    _command(app, house, "reset", "Out of FAULT or ESTOP. Takes the power: a raised arm drops; hold it.")
+    for what in ("arm", "disarm", "home", "reset"):
+        _command(app, house, what)
 
 
-def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"], said: str) -> None:
-    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what, description=said)
+def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"]) -> None:
+    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what, description=_SAID[what])
     async def ask(person: Operator, x_lease: XLease = "") -> Done:
         return await _ask(house, Ask(what, x_lease))
 
