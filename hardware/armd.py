@@ -44,8 +44,8 @@ END_SECONDS = 2.0
 """After which a daemon that was told to end no longer waits for the arm to come to rest."""
 PATIENCE: Mapping[str, int] = {"so101": 5, "dynamixel": 5, "ur5e": 20, "lerobot": 200}
 """Seconds for which systemd waits for a sign of life, of arms that hold up the loop while they are opened again (three
-tries: a second where a servo is dead, three minutes of LeRobot) or energised. A loop that hangs while it moves the arm is
-the guard's."""
+tries: a second where a servo is dead, three minutes of LeRobot) or energised. A loop that hangs while it moves the arm
+is the guard's."""
 COLLECT_TICKS = 1000
 """After how many ticks garbage is collected, if no joint has power."""
 

@@ -14,7 +14,7 @@ episode's `act` is what was really commanded, at the end of the step, not what w
 | clipped, missed [T] | the share of the step's ticks at which the envelope changed something, or a reading was reused |
 | stopped, pressed [T] | a stop, a fault or an e-stop began in this step; an e-stop that somebody pressed |
 | seq, offset [T] | number of the step's first tick, and the byte of the journal at which it lies |
-| about | bytes of a JSON object, which `about` reads: robot, task, scene (`scene`), whose hand where, pictures lost ... |
+| about | bytes of a JSON object, which `about` reads: robot, task, `scene`, whose hand where, pictures lost ... |
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ the middle of one, and homing, holding, braking and whatever came after a stop a
 
 Times are those of the journal. LeRobot wants row k at k / fps; so row k is what was last known at that moment of the
 loop's own clock: the last tick at or before it, and the last picture of each camera. A loop that was slower than fps
-repeats a tick (`tick_age` says how old it was, in s) and is not told faster than it was; where pictures are lost, the last
-one stands, and `picture_age.CAMERA` says how old it is. Where no tick came for `GAP` seconds
+repeats a tick (`tick_age` says how old it was, in s) and is not told faster than it was; where pictures are lost, the
+last one stands, and `picture_age.CAMERA` says how old it is. Where no tick came for `GAP` seconds
 a stretch ends.
 """
 

@@ -2,8 +2,8 @@
 `hardware.to_episodes` made to Queries of the core.
 
 People are to judge the policy, so they are never shown a stretch in which something else had a hand: where the source
-changes, a stop or a fault begins, things are told to be elsewhere, a reading was missed or time was lost, a stretch ends; and one of whose ticks the
-envelope changed more than a twentieth is not shown at all.
+changes, a stop or a fault begins, things are told to be elsewhere, a reading was missed or time was lost, a stretch
+ends; and one of whose ticks the envelope changed more than a twentieth is not shown at all.
 """
 
 from __future__ import annotations

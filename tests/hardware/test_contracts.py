@@ -75,7 +75,7 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
 
 
 def test_an_episode_has_one_policy(tmp_path):
-    """Whom a person takes over from gets the arm back within it; another policy's steps would be booked as the first's."""
+    """Whom a person takes over from gets the arm back within it; another's steps would be booked as the first's."""
     import json
     from dataclasses import asdict
 
