@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -42,8 +42,10 @@ LOCK_SECONDS = 5.0
 """For which the guard may still be busy with the arm of the daemon before."""
 END_SECONDS = 2.0
 """After which a daemon that was told to end no longer waits for the arm to come to rest."""
-PATIENT, PATIENT_USEC = ("ur5e", "lerobot"), 10_000_000
-"""Arms that take seconds to be energised or opened again, and for how long systemd waits for a sign of life then."""
+PATIENCE: Mapping[str, int] = {"so101": 5, "dynamixel": 5, "ur5e": 20, "lerobot": 200}
+"""Seconds for which systemd waits for a sign of life, of arms that hold up the loop while they are opened again (three
+tries: a second where a servo is dead, three minutes of LeRobot) or energised. A loop that hangs while it moves the arm
+is the guard's."""
 COLLECT_TICKS = 1000
 """After how many ticks garbage is collected, if no joint has power."""
 
@@ -88,7 +90,7 @@ class Guards:
 def lock(folder: Path, seconds: float = LOCK_SECONDS) -> IO[bytes]:
     """Whoever has it may touch the arm: one daemon, or a guard after its death. Raises NoStart. Closing it, or dying,
     lets it go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700, parents=True, exist_ok=True)
     file = (folder / LOCK).open("ab")
     until = time.monotonic() + seconds
     while True:
@@ -198,8 +200,8 @@ def serve(file: Path, fifo: bool = True) -> None:
             can = tuple(sorted(arm.spec.can))
             about = (arm.spec.family, config.limits.names, config.limits.rate, arm.spec.stop, can)
             doors.open_to(Hello(VERSION, os.getpid(), robot.digest, *about, first, warnings))
-            if config.arm.family in PATIENT:
-                notify.say(f"WATCHDOG_USEC={PATIENT_USEC}")
+            if seconds := PATIENCE.get(config.arm.family):
+                notify.say(f"WATCHDOG_USEC={seconds * 1_000_000}")
             notify.say(f"READY=1\nSTATUS={carried.state.mode}")
             print(f"{carried.state.mode} {doors.path}", flush=True)
             try:

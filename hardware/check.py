@@ -74,7 +74,7 @@ def _state(config: Config, state: ArmState) -> list[str]:
 def _folder(config: Config) -> list[str]:
     found = []
     try:
-        config.journal.mkdir(parents=True, exist_ok=True)
+        config.journal.mkdir(0o700, parents=True, exist_ok=True)
         socket_path(config.journal)
         if not os.access(config.journal, os.W_OK):
             found.append(f"{config.journal} cannot be written; give it to the user that runs the daemon")

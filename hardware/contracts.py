@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from embodied.contract import Contract, Joint, mismatch
+from hardware.chunks import LONGEST_NS
 from hardware.config import Config
 
 ACTION = "joint_position"
@@ -50,4 +51,6 @@ def objections(config: Config, contract: Contract) -> list[str]:
     ]
     if contract.rate > config.limits.rate:
         found.append(f"the policy acts at {contract.rate:g} Hz, and the loop runs at {config.limits.rate:g} Hz")
+    if contract.rate < (slowest := 1e9 / LONGEST_NS):
+        found.append(f"the policy acts at {contract.rate:g} Hz, and actions are followed at {slowest:g} Hz or more")
     return found

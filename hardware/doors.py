@@ -34,7 +34,7 @@ class Doors:
     """Raises OSError where the socket cannot be made. The folder is made, for its owner only."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self.path, self.clients = path, dict[int, Client]()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

@@ -33,7 +33,7 @@ def begin(robot: Robot, carried: Carried, task: str, contract: str, now_ns: int)
         contract=json.loads(contract) if contract else {},
         scene=carried.scene,
         config=robot.digest,
-        policy=hashlib.sha256(contract.encode()).hexdigest() if contract else "",
+        policy=policy(contract),
     )
     when = datetime.fromtimestamp(robot.wall() / 1e9, UTC).strftime("%Y%m%dT%H%M%S%f")
     folder = robot.config.journal
@@ -43,6 +43,11 @@ def begin(robot: Robot, carried: Carried, task: str, contract: str, now_ns: int)
             break
     carried.journal = Journal(path, header, now_ns, wall=robot.wall)
     carried.done, carried.slow = False, True
+
+
+def policy(contract: str) -> str:
+    """What a header calls the policy of this contract."""
+    return hashlib.sha256(contract.encode()).hexdigest() if contract else ""
 
 
 def note(carried: Carried, event: Event, now_ns: int) -> None:

@@ -98,11 +98,11 @@ class Appender:
         self.path, self.failed = Path(path), ""
         self._wall, self._end, self._fresh = wall, len(magic) + len(first), False
         try:
-            os.makedirs(self.path.parent, exist_ok=True)
+            os.makedirs(self.path.parent, 0o700, exist_ok=True)
         except OSError as error:
             raise JournalError(atomic.explain(error, self.path)) from error
         try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             raise JournalError(f"{self.path} is there already, and is never written over; give a new name") from None
         except OSError as error:

@@ -143,7 +143,8 @@ class Journal:
     """Of one episode, begun with its header on disk. Raises JournalError where that cannot be, or the file is there.
 
     From then on nothing is raised: `append` says False, and `failed` why, so that the loop can stop the arm first. A
-    journal that failed never gets its end, and so is partial to whoever reads it. One thread appends.
+    journal that failed never gets its end, and so is partial to whoever reads it. One thread appends. policy: of its
+    header.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Journal:
             raise JournalError(f"the header of {path} is no JSON ({error}); give plain, finite numbers") from error
         first = pack(_HEADER, now_ns, wall(), said)
         self._file = Appender(path, MAGIC, first, wall=wall, sync_seconds=sync_seconds)
-        self.path, self._joints = self._file.path, len(header.joints)
+        self.path, self._joints, self.policy = self._file.path, len(header.joints), header.policy
 
     @property
     def failed(self) -> str:

@@ -42,7 +42,7 @@ def read(path: Path) -> Latch | None:
 def put(path: Path, latch: Latch) -> None:
     """On disk when it returns. Stop the arm before: a disk may be slow. Raises LatchError."""
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(0o700, parents=True, exist_ok=True)
         atomic.write(Path(path), json.dumps(asdict(latch)).encode())
     except OSError as error:
         raise LatchError(atomic.explain(error, Path(path))) from error

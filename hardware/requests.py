@@ -189,6 +189,8 @@ def _ready(robot: Robot, carried: Carried, arrived: Arrived, ask: Ask, now_ns: i
             raise No(str(error)) from None
         if found:
             raise No("the policy is not for this robot: " + "; ".join(found))
+    if ask.what == "start" and carried.journal is not None and carried.journal.policy != episode.policy(ask.contract):
+        raise No("the episode was begun for another policy, or for none; stop the arm, then start: that begins another")
     if carried.state.mode not in MOVING:
         try:
             episode.begin(robot, carried, ask.task or ask.what, ask.contract, now_ns)

@@ -14,7 +14,7 @@ episode's `act` is what was really commanded, at the end of the step, not what w
 | clipped, missed [T] | the share of the step's ticks at which the envelope changed something, or a reading was reused |
 | stopped, pressed [T] | a stop, a fault or an e-stop began in this step; an e-stop that somebody pressed |
 | seq, offset [T] | number of the step's first tick, and the byte of the journal at which it lies |
-| about | bytes of a JSON object, which `about` reads: robot, task, scene, whose hand where, pictures lost ... |
+| about | bytes of a JSON object, which `about` reads: robot, task, `scene`, whose hand where, pictures lost ... |
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _episode(found: Recovered, ticks: Sequence[Recorded]) -> Episode:
         info[name] = np.zeros(len(groups), bool)
         info[name][[at for at, event in happened if event.kind in kinds and (event.who or name == "stopped")]] = True
     hands = {str(at): event.who for at, event in happened if event.who}
-    info["about"] = _bytes({**_told(found), "hands": hands})
+    info["about"] = _bytes({**_told(found), "hands": hands, "moved": _moved(found, info["offset"])})
     end = found.records[-1].record
     return Episode(found.name, obs, act, info, terminated=isinstance(end, End) and end.outcome == "done")
 
@@ -117,7 +117,9 @@ def own_terms(whole: Episode) -> list[Episode]:
         kept = {name: each[at] for name, each in info.items()}
         kept["missed"] = np.maximum.reduceat(info["missed"][:stop], at)  # what happened between two looks, too
         kept["clipped"] = np.maximum.reduceat(info["clipped"][:stop], at)
-        kept["about"] = _bytes({**told, "hands": hands, "own": True})
+        since = {int(t): things for t, things in told["moved"].items() if at[0] < int(t) <= at[-1]}
+        moved = {str(int(np.searchsorted(at, t))): things for t, things in since.items()}
+        kept["about"] = _bytes({**told, "hands": hands, "scene": scene(whole, int(at[0])), "moved": moved, "own": True})
         ended = whole.terminated and stop == len(whole)
         found.append(Episode(f"{whole.id}.{k}", whole.obs[at], info["said"][at], kept, ended))
     return found
@@ -134,6 +136,30 @@ def about(episode: Episode) -> dict[str, Any]:
     if "about" not in episode.info:
         raise EpisodeError(f"episode {episode.id!r} comes from no journal; export one with hardware.to_episodes")
     return json.loads(episode.info["about"].tobytes())
+
+
+def scene(episode: Episode, step: int) -> dict[str, list[float]]:
+    """Where things were known to be at this step: somebody may have told it anew since the episode began. Raises
+    EpisodeError as `about`."""
+    told = about(episode)
+    since = [t for t in map(int, told["moved"]) if t <= step]
+    found: dict[str, list[float]] = told["moved"][str(max(since))] if since else told["scene"]
+    return found
+
+
+def _moved(found: Recovered, offsets: Array) -> dict[str, dict[str, list[float]]]:
+    """The whole scene from this step on, where it was told and is another than before: the step after the one in which
+    that was."""
+    now = {name: list(given) for name, given in found.header.scene.items()}
+    moved: dict[str, dict[str, list[float]]] = {}
+    for each in found.records:
+        if isinstance(each.record, Event) and (each.record.kind, each.record.what) == ("note", "scene"):
+            if (new := {**now, **{name: list(given) for name, given in each.record.data.items()}}) == now:
+                continue
+            now, step = new, int(np.searchsorted(offsets, each.offset))
+            if step < len(offsets):
+                moved[str(step)] = now
+    return moved
 
 
 def _bytes(told: Mapping[str, Any]) -> Array:

@@ -5,7 +5,8 @@ the middle of one, and homing, holding, braking and whatever came after a stop a
 
 Times are those of the journal. LeRobot wants row k at k / fps; so row k is what was last known at that moment of the
 loop's own clock: the last tick at or before it, and the last picture of each camera. A loop that was slower than fps
-repeats a tick (`tick_age` says how old it was) and is not told faster than it was. Where no tick came for `GAP` seconds
+repeats a tick (`tick_age` says how old it was, in s) and is not told faster than it was; where pictures are lost, the
+last one stands, and `picture_age.CAMERA` says how old it is. Where no tick came for `GAP` seconds
 a stretch ends.
 """
 
@@ -143,6 +144,8 @@ def _part(
     for camera, stored in shown.items():
         latest = np.searchsorted([s.time_ns for s in stored], grid, "right") - 1
         pictures[camera] = Pictures([stored[i] for i in latest])
+        taken = np.array([stored[i].time_ns for i in latest])
+        rows[f"picture_age.{camera}"] = ((grid - taken) / 1e9).astype(np.float32)
     return Part(found.header.task or UNTOLD, rows, pictures)
 
 
@@ -158,7 +161,7 @@ def _settle(made: Path, folder: Path, aside: Path, replace: bool) -> None:
         if _same(made, folder):
             return
         if not (replace and (folder / "meta/info.json").exists()):
-            raise JournalError(f"{folder} holds something else; give a new folder, or say that it is to be replaced")
+            raise JournalError(f"{folder} holds something else; give a new folder, or say --replace for a data set")
         folder.rename(aside)
     made.rename(folder)
     atomic.sync_folder(folder.parent)

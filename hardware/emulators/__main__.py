@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from hardware import priority
@@ -18,9 +16,6 @@ from hardware.emulators.dynamixel import Dynamixel
 from hardware.emulators.feetech import Feetech
 from hardware.emulators.physics import Joints
 from hardware.emulators.wire import Wire
-
-PRIORITY = 60
-"""Of SCHED_FIFO, above the daemon's, where it is permitted: real servos never wait for what else a computer does."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -44,8 +39,6 @@ def main(arguments: list[str] | None = None) -> None:
     wire = Wire(args.link, args.byte_us * 1e-6)
     control = args.control or args.link.with_name(args.link.name + ".control")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
     try:
         bus = Bus(servos, bench, wire, control, args.virtual)
         print(wire.port, flush=True)

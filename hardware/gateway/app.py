@@ -103,6 +103,13 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": why} for status, why in _WHY.items()
 }
 
+_SAID = {
+    "arm": "Power, and the arm holds where it is.",
+    "disarm": "Takes the power: a raised arm drops; hold it.",
+    "home": "The arm moves to its home.",
+    "reset": "Out of FAULT or ESTOP. Takes the power: a raised arm drops; hold it.",
+}
+
 
 def create_app(house: House, tokens: Tokens, doorway: Doorway, rates: Rates | None = None) -> FastAPI:
     @asynccontextmanager
@@ -230,8 +237,7 @@ def _commands(app: FastAPI, house: House) -> None:
     async def stop(person: Anybody, how: HowToStop | None = None) -> Done:
         """With any token and no lease."""
         how = how or HowToStop()
-        usual = house.daemon.hello.stop if house.daemon.hello is not None else 2
-        category = usual if how.category is None else how.category
+        category = house.category() if how.category is None else how.category
         return await _ask(house, Stop(category, person.name, how.why, how.done))
 
     @app.post("/v1/start", responses=_REFUSALS)
@@ -262,7 +268,7 @@ def _commands(app: FastAPI, house: House) -> None:
 
 
 def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"]) -> None:
-    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what)
+    @app.post(f"/v1/{what}", responses=_REFUSALS, name=what, description=_SAID[what])
     async def ask(person: Operator, x_lease: XLease = "") -> Done:
         return await _ask(house, Ask(what, x_lease))
 

@@ -12,6 +12,8 @@ from hardware.config import CameraConfig
 
 KEPT = 4
 """Frames that are looked back on to tell whether a camera froze."""
+BLIND_NS = 500_000_000
+"""Since the last look, after which what it found says nothing any more."""
 
 
 def open_all(configs: Sequence[CameraConfig]) -> dict[str, Camera]:
@@ -37,23 +39,40 @@ class Watch:
     def __init__(self, cameras: Mapping[str, Camera], sizes: Mapping[str, tuple[int, int]], clock: Clock) -> None:
         self.cameras, self.sizes, self.clock = cameras, sizes, clock
         self._seen: dict[str, deque[Frame]] = {name: deque(maxlen=KEPT) for name in cameras}
-        self.faults: dict[str, CameraFault | None] = dict.fromkeys(cameras)
+        self._faults: dict[str, CameraFault | None] = dict.fromkeys(cameras)
+        self._looked_ns = dict.fromkeys(cameras, 0)
 
     def look(self) -> None:
+        """Raises nothing: whoever looks again and again is not to end silently."""
         for name, camera in self.cameras.items():
-            frame, seen = camera.latest(), self._seen[name]
-            if frame is not None and (not seen or seen[-1].seq != frame.seq):
-                seen.append(frame)
-            self.faults[name] = camera_fault(
-                list(seen), self.clock.now_ns(), self.sizes.get(name), pause_ns=PAUSE_NS, stop_ns=STOP_NS
-            )
+            try:
+                self._faults[name] = self._look(camera, self._seen[name], self.sizes.get(name))
+            except Exception as error:  # whatever a driver's frame is made of
+                self._faults[name] = CameraFault("none", f"the camera cannot be looked at ({error!r})", False)
+            self._looked_ns[name] = self.clock.now_ns()
+
+    def _look(self, camera: Camera, seen: deque[Frame], size: tuple[int, int] | None) -> CameraFault | None:
+        frame = camera.latest()
+        if frame is not None and (not seen or seen[-1].seq != frame.seq):
+            seen.append(frame)
+        return camera_fault(list(seen), self.clock.now_ns(), size, pause_ns=PAUSE_NS, stop_ns=STOP_NS)
+
+    def fault(self, name: str) -> CameraFault | None:
+        """What the last look found, or that nobody has looked for long."""
+        if not self._looked_ns[name]:
+            return CameraFault("none", "nobody has looked at the camera yet", False)
+        blind = self.clock.now_ns() - self._looked_ns[name]
+        if blind > BLIND_NS:
+            why = f"nobody has looked at the camera for {blind / 1e9:.1f} s; start the robot again"
+            return CameraFault("stale", why, blind > STOP_NS)
+        return self._faults[name]
 
     def pictures(self, names: Sequence[str]) -> dict[str, Array]:
         return {name: self._seen[name][-1].data for name in names}
 
     def amiss(self, names: Sequence[str]) -> CameraFault | None:
         """The worst of these cameras."""
-        found = [fault for name in names if (fault := self.faults[name]) is not None]
+        found = [fault for name in names if (fault := self.fault(name)) is not None]
         return max(found, key=lambda fault: fault.stop, default=None)
 
     def ages(self) -> dict[str, float]:
@@ -62,7 +81,8 @@ class Watch:
         return {name: (now - seen[-1].time_ns) * 1e-9 for name, seen in self._seen.items() if seen}
 
     def sentences(self) -> dict[str, str]:
-        return {name: "" if fault is None else fault.sentence for name, fault in self.faults.items()}
+        faults = {name: self.fault(name) for name in self.cameras}
+        return {name: "" if fault is None else fault.sentence for name, fault in faults.items()}
 
     def close(self) -> None:
         for camera in self.cameras.values():

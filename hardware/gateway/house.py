@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardware.arm import Category
 from hardware.config import Config
 from hardware.gateway.cameras import Watch
 from hardware.gateway.daemon import Daemon
@@ -34,6 +35,10 @@ class House:
         daemon, missing = self.daemon, self.recording.amiss()
         cameras = {name: amiss or missing.get(name, "") for name, amiss in self.watch.sentences().items()}
         return shown(self.config, daemon.hello, daemon.snapshot, daemon.why, self.leads, cameras)
+
+    def category(self) -> Category:
+        """Of a stop that names none: the arm's own."""
+        return self.daemon.hello.stop if self.daemon.hello is not None else 2
 
     def told(self, sentence: str) -> None:
         self.leads = sentence

@@ -20,7 +20,7 @@ from websockets.exceptions import WebSocketException
 
 from embodied.contract import Contract, ContractError, parse
 from hardware.cameras import CameraFault
-from hardware.chunks import LONGEST_NS, MOST_STEPS, Chunk
+from hardware.chunks import MOST_STEPS, Chunk
 from hardware.config import Config
 from hardware.contracts import objections
 from hardware.gateway.cameras import Watch
@@ -220,8 +220,8 @@ def _chunk(answer: Mapping[str, Any], lease: str, snapshot: Snapshot, contract: 
     actions = answer.get("actions")
     if not isinstance(actions, np.ndarray) or actions.ndim != 2 or not 0 < len(actions) <= MOST_STEPS:
         raise PolicyError(f"the policy server's actions are {str(actions)[:100]}; they have to be [H,{n}]")
-    dt = min(round(1e9 / contract.rate), LONGEST_NS)
-    return Chunk(lease, 0, snapshot.seq, snapshot.time_ns, dt, actions.astype(np.float64))
+    dt_ns = round(1e9 / contract.rate)
+    return Chunk(lease, 0, snapshot.seq, snapshot.time_ns, dt_ns, actions.astype(np.float64))
 
 
 def _numbers(value: Any) -> Any:

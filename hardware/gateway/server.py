@@ -38,8 +38,8 @@ from hardware.gateway.tokens import TokenError, Tokens
 from hardware.link import LinkError, Snapshot, socket_path
 from hardware.priority import GATEWAY, NOT_FIRST
 
-MOST_CONNECTIONS = 64
-"""Of anybody: beyond that a new one is told to come later."""
+MOST_STRANGERS = 64
+"""Connections that have not shown a token: beyond that the oldest is let go, so that a new one is always heard."""
 PATIENCE_SECONDS = 10.0
 """For whoever has connected to say what he wants."""
 
@@ -87,11 +87,28 @@ def loopback(host: str) -> bool:
 
 
 class _Impatient(H11Protocol):
-    """Whoever connects and says nothing is let go."""
+    """Whoever connects and says nothing is let go, and strangers beyond so many. Whoever has shown a token is never
+    refused for what others do: he may want to stop the arm."""
+
+    shown = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.since = self.loop.time()
         self.loop.call_later(PATIENCE_SECONDS, self._enough)
+        strangers = [one for one in self.connections if isinstance(one, _Impatient) and one.stranger]
+        if len(strangers) > MOST_STRANGERS:
+            min(strangers, key=lambda one: one.since).transport.abort()
+
+    def on_response_complete(self) -> None:
+        self.shown = not self.stranger
+        super().on_response_complete()
+
+    @property
+    def stranger(self) -> bool:
+        """Whether no token was shown yet that the gate knows."""
+        known = self.shown or (self.scope is not None and "person" in self.scope["state"])
+        return not known and not self.transport.is_closing()
 
     def _enough(self) -> None:
         if self.cycle is None and not self.transport.is_closing() and self.transport.get_protocol() is self:
@@ -123,7 +140,6 @@ def server_of(house: House, tokens: Tokens, reached: Reached) -> uvicorn.Server:
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MOST_CONNECTIONS,
         ws_max_size=MOST_BYTES,
         ws_max_queue=4,
         ws_ping_interval=5.0,
@@ -156,7 +172,7 @@ def serve(file: Path, policy: Server | None, reached: Reached, fifo: bool = True
     """Until it is told to end. Raises GatewayError, ConfigError, TokenError, CameraError, LinkError."""
     config = read(file)
     doorway(config, reached)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    config.journal.mkdir(0o700, parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     if fifo:  # all its threads: one that waits for a core with the interpreter's lock in its hand holds up the beat,
         try:  # which came up to 140 ms late, and the arm was stopped

@@ -1,7 +1,8 @@
 """/v1/stream: what the robot does, as it does it; and what is sent to it many times a second.
 
-Subprotocol `rapport.json`, for pages: a text of `Shown` twenty times a second; nothing is heard. `rapport.msgpack`, or
-none named: the daemon's own messages of `link`, each a binary frame of msgpack [kind, number, {field: value}]: Hello,
+Subprotocol `rapport.json`, for pages: a text of `Shown` twenty times a second; heard are stops, of anybody, each a text
+{"ask": "stop" or "estop", "number": N, "why": TEXT}, answered by {"to": N, "refused": TEXT}. `rapport.msgpack`, or none
+named: the daemon's own messages of `link`, each a binary frame of msgpack [kind, number, {field: value}]: Hello,
 then every Snapshot, and Replies; heard are Chunk, Leader, Seen, Scene and Renew, of the holder of the lease, and Stop
 and Estop, of anybody. A number of 0 wants no Reply, and waits for none. Chunks and Leaders are to be numbered upwards.
 Who reads slowly gets the newest when he reads.
@@ -12,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from typing import Literal
 
 from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import BaseModel, Field
 
 from hardware.chunks import Chunk
 from hardware.gateway.daemon import Daemon, Gone
@@ -30,6 +33,12 @@ MOST_A_SECOND = 400
 _HEAD = 4  # bytes of a frame's length, which a WebSocket knows itself
 
 
+class _Stopping(BaseModel):
+    ask: Literal["stop", "estop"]
+    number: int
+    why: str = Field(default="", max_length=500)
+
+
 async def stream(socket: WebSocket) -> None:
     house: House = socket.app.state.house
     if house.streams >= MOST_STREAMS:
@@ -43,7 +52,11 @@ async def stream(socket: WebSocket) -> None:
         told = _pages if form == JSON else _everything
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(told(socket, house))
-            group.create_task(_listen(socket, house, person_of(socket.scope), form == JSON, telling))
+            person = person_of(socket.scope)
+            if form == JSON:
+                group.create_task(_stops(socket, house, person, telling, group))
+            else:
+                group.create_task(_listen(socket, house, person, telling))
     except* (WebSocketDisconnect, RuntimeError, OSError):  # he is gone, whichever end noticed it first
         pass
     finally:
@@ -70,7 +83,34 @@ async def _everything(socket: WebSocket, house: House) -> None:
     await socket.close(1012, daemon.why[:100])
 
 
-async def _listen(socket: WebSocket, house: House, person: Person, deaf: bool, telling: asyncio.Task[None]) -> None:
+async def _stops(
+    socket: WebSocket, house: House, person: Person, telling: asyncio.Task[None], group: asyncio.TaskGroup
+) -> None:
+    """A page's: its stream is open already, whoever else keeps the gateway's door busy."""
+    rates = Rates(MOST_A_SECOND)
+    try:
+        while (message := await socket.receive())["type"] != "websocket.disconnect":
+            try:
+                if rates.too_many(""):
+                    raise ValueError("too many")
+                asked = _Stopping.model_validate_json(message.get("text") or "")
+            except ValueError:
+                return await socket.close(1008, "nothing of the kind is heard here")
+            group.create_task(_stop(socket, house, person, asked))  # an e-stop does not wait for a stop's answer
+    finally:
+        telling.cancel()
+
+
+async def _stop(socket: WebSocket, house: House, person: Person, asked: _Stopping) -> None:
+    try:
+        request = Estop(person.name) if asked.ask == "estop" else Stop(house.category(), person.name, asked.why)
+        refused = (await house.daemon.ask(request)).refused
+    except (LinkError, Gone) as error:
+        refused = f"{error}. If the arm moves, use the hardware e-stop."
+    await socket.send_text(json.dumps({"to": asked.number, "refused": refused}))
+
+
+async def _listen(socket: WebSocket, house: House, person: Person, telling: asyncio.Task[None]) -> None:
     rates, seq = Rates(MOST_A_SECOND), -1
     try:
         while True:
@@ -78,7 +118,7 @@ async def _listen(socket: WebSocket, house: House, person: Person, deaf: bool, t
             if message["type"] == "websocket.disconnect":
                 return
             data = message.get("bytes")
-            if deaf or data is None or rates.too_many(""):
+            if data is None or rates.too_many(""):
                 return await socket.close(1008, "nothing of the kind is heard here")
             number = 0
             try:

@@ -83,7 +83,9 @@ def episodes(options: Episodes) -> int:
     if options.lerobot is not None:
         from hardware.to_lerobot import export
 
-        done = export(found, options.lerobot, fps=options.fps)
+        done = export(found, options.lerobot, fps=options.fps, replace=options.replace)
+        for why in done.left.values():
+            print(f"left: {why}")
         print(f"{options.lerobot}: {done.episodes} episodes, {done.rows} rows")
         return 0
     for path in found:

@@ -13,7 +13,7 @@ from embodied.episodes import Episode
 from embodied.records import Array
 from hardware import frames
 from hardware.framed import JournalError
-from hardware.to_episodes import about
+from hardware.to_episodes import about, scene
 from rapport.robot.queries import step_seconds
 
 Film = Callable[[Episode, int, int], Array]
@@ -73,10 +73,10 @@ def of_cup_arm(episode: Episode, start: int, stop: int) -> Array:
     from envs.arm_render import Clip, render_frames
     from envs.arm_task import Layouts
 
-    scene, position = about(episode)["scene"], episode.info["position"]
-    if missing := [name for name in ("start", "goal", "laptop") if name not in scene]:
+    there, position = scene(episode, start), episode.info["position"]
+    if missing := [name for name in ("start", "goal", "laptop") if name not in there]:
         raise ValueError(f"the scene of episode {episode.id!r} lacks {', '.join(missing)}, and cannot be drawn")
-    layout = Layouts(*(np.array([scene[name]]) for name in ("start", "goal", "laptop")))
+    layout = Layouts(*(np.array([there[name]]) for name in ("start", "goal", "laptop")))
     time, at = episode.info["time"], moments(episode, start, stop)
     qpos = np.stack([np.interp(at, time, joint) for joint in position.T], 1)
     return render_frames([Clip(qpos, layout)])

@@ -2,8 +2,8 @@
 `hardware.to_episodes` made to Queries of the core.
 
 People are to judge the policy, so they are never shown a stretch in which something else had a hand: where the source
-changes, a stop or a fault begins, a reading was missed or time was lost, a stretch ends; and one of whose ticks the
-envelope changed more than a twentieth is not shown at all.
+changes, a stop or a fault begins, things are told to be elsewhere, a reading was missed or time was lost, a stretch
+ends; and one of whose ticks the envelope changed more than a twentieth is not shown at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from embodied.episodes import Episode, cut
 from embodied.records import Query, Segment
 from hardware.journal import SOURCES
-from hardware.to_episodes import LATE_LOOK, about
+from hardware.to_episodes import LATE_LOOK, about, scene
 
 PREFIX = "robot:"
 POLICY, HUMAN = SOURCES.index("policy"), SOURCES.index("human")
@@ -90,6 +90,7 @@ def runs(episode: Episode, rules: Rules, source: int) -> list[tuple[int, int]]:
     good = (info["source"] == source) & ~info["stopped"] & (info["missed"] == 0) & (info["age"] <= rules.age)
     most = LATE_LOOK + 0.5 if about(episode).get("own") else 1.75  # of those in own terms `own_terms` has judged
     late = np.concatenate([[False], np.diff(info["time"]) > most * step])
+    late[[int(t) for t in about(episode)["moved"]]] = True  # things are elsewhere from there on
     found, begin = [], -1
     for t in range(len(good) + 1):
         ends = t == len(good) or not good[t] or late[t]
@@ -131,9 +132,10 @@ def clean(episode: Episode, start: int, stop: int, rules: Rules) -> bool:
 def _like(episode: Episode, start: int, rules: Rules) -> tuple[Any, ...]:
     told = about(episode)
     joints = tuple(np.round(episode.info["position"][start] / rules.joint).astype(int).tolist())
-    scene = tuple((name, *np.round(np.array(given) / rules.thing).astype(int)) for name, given in told["scene"].items())
+    there = scene(episode, start)
+    things = tuple((name, *np.round(np.array(given) / rules.thing).astype(int)) for name, given in there.items())
     shapes = episode.obs.shape[1:], episode.act.shape[1:]
-    return told["robot"], tuple(told["joints"]), told["task"], shapes, joints, tuple(sorted(scene))
+    return told["robot"], tuple(told["joints"]), told["task"], shapes, joints, tuple(sorted(things))
 
 
 def pairs(found: Sequence[Stretch], n: int, rng: np.random.Generator) -> list[tuple[Stretch, Stretch]]:

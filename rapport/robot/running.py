@@ -30,6 +30,7 @@ END_SECONDS = 5.0
 AGAIN_SECONDS = 0.5
 _DIE_TOO = 1  # prctl's PR_SET_PDEATHSIG
 NOTICE = "Not safety-rated: a hardware e-stop that cuts the motors' power is required."
+DROPS = "Disarm, reset and the end of this take the power: a raised arm drops; hold it."
 
 
 class RunError(RuntimeError):
@@ -79,7 +80,7 @@ def run(options: Run) -> int:
     config = read(options.robot)
     door = doorway(config, Reached(options.certificate, options.key, options.without_tls))
     socket_path(config.journal)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    config.journal.mkdir(0o700, parents=True, exist_ok=True)
     known = tokens_of.tokens(config.journal / tokens_of.FILE)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's `&` had switched off
@@ -93,8 +94,10 @@ def run(options: Run) -> int:
             raise RunError("the gateway did not start; it said why above")
         processes.start("guard", later)
         say(NOTICE)
+        say(DROPS)
         say(f"{state.split()[0]}: {config.file.stem}, {config.arm.family}")
-        print(f"{door.scheme}://{_host(config)}:{config.port}/#token={known.of('operate')}", flush=True)
+        token = "" if "NOTIFY_SOCKET" in os.environ else f"#token={known.of('operate')}"  # systemd's log is others' too
+        print(f"{door.scheme}://{_host(config)}:{config.port}/{token}", flush=True)
         return _watch(processes, {"guard": later, "gateway": gateway})
     finally:
         for name in ("armd", "gateway", "guard"):  # the daemon first: it brakes, and is guarded till it has

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from pathlib import Path
 
 from hardware.config import read
 from hardware.priority import DAEMON
+from rapport.console import say
 
 _UNIT = """\
 # Not safety-rated: a hardware e-stop that cuts the motors' power is required.
@@ -54,7 +57,7 @@ def unit(robot: Path, user: str) -> str:
     if not user or not user.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"--user is {user!r}: give the name of a user.")
     config = read(robot)
-    config.journal.mkdir(parents=True, exist_ok=True)
+    _folder(config.journal, user)
     return _UNIT.format(
         name=_plain(config.file.stem),
         python=_quoted(Path(sys.executable)),
@@ -64,6 +67,22 @@ def unit(robot: Path, user: str) -> str:
         user=user,
         priority=DAEMON,
     )
+
+
+def _folder(journal: Path, user: str) -> None:
+    """Made, since systemd wants it there, and the user's where this may give it to him; else what is to be done is
+    said."""
+    made = not journal.exists()
+    journal.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        say(f"There is no user {user} yet. Make one, and then: chown -R {user} {_quoted(journal.resolve())}")
+        return
+    if made and os.geteuid() == 0:
+        os.chown(journal, uid, -1)
+    if journal.stat().st_uid != uid:
+        say(f"{user} cannot write there yet: chown -R {user} {_quoted(journal.resolve())}")
 
 
 def _quoted(path: Path) -> str:

@@ -121,6 +121,8 @@ class Episodes:
     """Write them as a LeRobotDataset (v3) into this folder."""
     fps: int = 30
     """Its rows a second."""
+    replace: Flag = False
+    """A data set that is there already goes."""
 
     def __call__(self) -> int:
         from rapport.robot.asking import episodes

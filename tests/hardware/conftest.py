@@ -25,7 +25,7 @@ def _running(family):
     with tempfile.TemporaryDirectory(prefix="arm") as folder:
         link = Path(folder) / family
         process = subprocess.Popen(
-            [sys.executable, "-m", "hardware.emulators", family, "--link", str(link)], stdout=subprocess.PIPE
+            [sys.executable, "-m", "hardware.emulators", family, "--link", str(link), "--first"], stdout=subprocess.PIPE
         )
         try:
             assert process.stdout.readline().startswith(b"/dev/")

@@ -1,7 +1,11 @@
+import inspect
 import subprocess
 import sys
 
+from hardware.armd import PATIENCE
 from hardware.arms.calibration import save
+from hardware.arms.lerobot import LeRobot
+from hardware.arms.make import FAMILIES, TRIES
 from hardware.emulators.presets import calibration
 from tests.hardware.harness import toml
 
@@ -26,3 +30,10 @@ def test_what_has_the_arm_loads_nothing_that_it_does_not_need(tmp_path):
     loaded = done.stdout.split()
     assert "scservo_sdk" in loaded
     assert [name for name in loaded if name in FORBIDDEN or name.startswith(tuple(f"{f}." for f in FORBIDDEN))] == []
+
+
+def test_systemd_waits_while_an_arm_is_opened_again():
+    """A loop that is held up by a reset is alive: so long as every try may take, of every arm that asks somebody."""
+    start = inspect.signature(LeRobot).parameters["start"].default
+    assert set(PATIENCE) == set(FAMILIES) - {"twin"}
+    assert PATIENCE["lerobot"] > TRIES * start and min(PATIENCE.values()) >= 5

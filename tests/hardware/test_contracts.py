@@ -38,6 +38,14 @@ def test_all_that_is_otherwise_is_named(tmp_path):
         assert word in found, found
 
 
+def test_a_policy_that_is_slower_than_actions_are_followed(tmp_path):
+    """It would be run faster than it was made for."""
+    assert objections(config(tmp_path), replace(CONTRACT, rate=2.0)) == []
+    assert objections(config(tmp_path), replace(CONTRACT, rate=1.9)) == [
+        "the policy acts at 1.9 Hz, and actions are followed at 2 Hz or more"
+    ]
+
+
 def test_a_scene_of_another_size(tmp_path):
     sees = (SEES[0], Source("cup", 2, "m", "scene"))
     other = replace(CONTRACT, observation=sees, mean=(0.0,) * 5, std=(1.0,) * 5)
@@ -63,4 +71,23 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
     own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
     assert rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(own)))).refused == ""
     assert rig.carried.journal is not None
+    rig.close()
+
+
+def test_an_episode_has_one_policy(tmp_path):
+    """Whom a person takes over from gets the arm back within it; another's steps would be booked as the first's."""
+    import json
+    from dataclasses import asdict
+
+    own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
+    first, second = (json.dumps(asdict(replace(own, rate=rate))) for rate in (20.0, 10.0))
+    rig = twin(tmp_path)
+    rig.starts("teleop")
+    assert "stop the arm, then start" in rig.ask(Ask("start", rig.lease, "", first)).refused
+    rig.stop()
+    rig.until("HOLD", 30)
+    assert rig.ask(Ask("start", rig.lease, "", first)).refused == ""
+    assert rig.ask(Ask("teleop", rig.lease)).refused == ""
+    assert "another policy" in rig.ask(Ask("start", rig.lease, "", second)).refused
+    assert rig.ask(Ask("start", rig.lease, "", first)).refused == ""
     rig.close()

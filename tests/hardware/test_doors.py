@@ -28,7 +28,7 @@ def heard(doors, count=1):
 
 
 def test_clients_are_greeted_heard_and_told(doors):
-    assert os.stat(doors.path).st_mode & 0o777 == 0o600
+    assert os.stat(doors.path).st_mode & 0o777 == 0o600 and os.stat(doors.path.parent).st_mode & 0o777 == 0o700
     a, b = Caller(doors.path), Caller(doors.path)
     a.say(Take("anna", 1.0), 7)
     b.say(Beat())

@@ -34,6 +34,12 @@ def test_frames_come_back_nearly_as_they_were_and_a_torn_one_does_not(tmp_path):
         list(frames(path))
 
 
+def test_pictures_and_their_folder_are_their_owners_alone(tmp_path):
+    log = FrameLog(tmp_path / "episodes" / "a.frames")
+    assert log.close()
+    assert log.path.stat().st_mode & 0o777 == 0o600 and log.path.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_no_picture_is_told(tmp_path):
     log = FrameLog(tmp_path / "a.frames")
     assert not log.append("top", Frame(np.zeros((2, 2, 7), np.float64), 0, 0)) and "top" in log.failed

@@ -52,7 +52,7 @@ class Whole(Robot):
         )
 
     def emulator(self):
-        self.run("emulator", "hardware.emulators", "so101", "--link", str(self.link))
+        self.run("emulator", "hardware.emulators", "so101", "--link", str(self.link), "--first")
         self.control = Control(f"{self.link}.control")
 
     def policy(self):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embodied.episodes import EpisodeError, Episodes
 from hardware.journal import SOURCES, End, Event, Journal, JournalError, Tick, recover
-from hardware.to_episodes import about, episode, export, own_terms
+from hardware.to_episodes import about, episode, export, own_terms, scene
 from tests.hardware.walked import PERIOD, RATE, N, header, ticks, write
 
 MIXED = [
@@ -59,6 +59,20 @@ def test_a_step_for_every_look(tmp_path):
         and told["hands"] == {"22": "ann", "31": "ann", "37": "ann"}
     )
     assert told["scene"] == {"goal": [0.3, 0.1, 0.2]} and told["outcome"] == "stopped"
+
+
+def test_things_that_are_told_to_be_elsewhere_are_there_from_the_next_step_on(tmp_path):
+    there = {"goal": [0.5, 0.1, 0.2]}
+    parts = [list(ticks([("policy", 10)], seed=k)) for k in range(3)]
+    same, told = Event("note", "scene", data={"goal": [0.3, 0.1, 0.2]}), Event("note", "scene", data=there)
+    records = numbered([*parts[0], same, *parts[1], told, *parts[2], Event("note", "scene", data={"goal": [0, 0, 0]})])
+    made = episode(recover(write(tmp_path / "a.journal", records)))
+    assert scene(made, 19) == about(made)["scene"] == {"goal": [0.3, 0.1, 0.2]}
+    assert scene(made, 20) == scene(made, 29) == there
+    (own,) = own_terms(made)
+    assert scene(own, 19) == {"goal": [0.3, 0.1, 0.2]} and scene(own, 20) == there
+    late = episode(recover(write(tmp_path / "b.journal", numbered([told, *parts[0]]))))
+    assert scene(late, 0) == scene(own_terms(late)[0], 0) == there
 
 
 def test_a_policy_that_sends_chunks_has_the_steps_of_its_rate(tmp_path):

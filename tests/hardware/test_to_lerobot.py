@@ -117,6 +117,16 @@ def test_pictures_are_the_latest_and_never_of_the_future(tmp_path):
     assert np.shape(stats["mean"]) == (3, 1, 1) and 0 <= stats["min"][0][0][0] < stats["max"][0][0][0] <= 1
 
 
+def test_a_hole_in_the_film_is_told(tmp_path):
+    """The camera shows something every other tick for ten, and then nothing for a third of a second."""
+    journal = write(tmp_path / "a.journal", list(ticks([("policy", 30)])))
+    export([film(journal, 5)], tmp_path / "set", fps=int(RATE))
+    ages = np.array(table(tmp_path / "set", ROWS)["picture_age.top"])
+    after = np.arange(len(ages)) + 1  # ticks since the first picture
+    assert np.allclose(ages, np.where(after < 8, after % 2, after - 8) / RATE, atol=1e-6)
+    assert json.loads((tmp_path / "set/meta/info.json").read_text())["features"]["picture_age.top"]["shape"] == [1]
+
+
 def test_twice_changes_nothing_and_another_is_not_written_over(tmp_path):
     path = film(write(tmp_path / "a.journal", MIXED), 40)
     export([path], tmp_path / "set", fps=25)

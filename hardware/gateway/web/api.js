@@ -35,12 +35,40 @@ export async function call(method, path, body, lease) {
   return told;
 }
 
+const ANSWER_MS = 500;
+const waiting = new Map();
+let stream = null;
+let number = 0;
+
+// A stop, by the stream, which is open already; where that does not answer, by a request of its own too.
+export async function halt(what, why) {
+  if ((await told(what, why)) === undefined) await call("POST", `v1/${what}`, what === "stop" ? { why } : undefined);
+}
+
+// True once it is done, undefined without an answer. Throws what refused it.
+function told(what, why) {
+  if (stream?.readyState !== WebSocket.OPEN) return undefined;
+  const mine = ++number;
+  stream.send(JSON.stringify({ ask: what, number: mine, why: why ?? "" }));
+  return new Promise((resolve, reject) => {
+    waiting.set(mine, (refused) => (refused ? reject(new Error(refused)) : resolve(true)));
+    setTimeout(() => waiting.delete(mine) && resolve(undefined), ANSWER_MS);
+  });
+}
+
+function heard(message, shown) {
+  if (!("to" in message)) return shown(message);
+  const answer = waiting.get(message.to);
+  waiting.delete(message.to);
+  answer?.(message.refused);
+}
+
 // States as they come; opened again when it is lost. `lost` is told a sentence.
 export function watch(shown, lost) {
   const address = new URL("v1/stream", location.href);
   address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
-  const socket = new WebSocket(address, ["rapport.json", `bearer.${token()}`]);
-  socket.onmessage = (event) => shown(JSON.parse(event.data));
+  const socket = (stream = new WebSocket(address, ["rapport.json", `bearer.${token()}`]));
+  socket.onmessage = (event) => heard(JSON.parse(event.data), shown);
   socket.onclose = () => {
     lost("There is no connection to the gateway. If the arm moves, use the hardware e-stop.");
     setTimeout(() => watch(shown, lost), 1000);

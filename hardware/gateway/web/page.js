@@ -1,10 +1,12 @@
 // The operator's page: what the robot does, and what may be asked of it. Everything works by keyboard; Space stops,
 // Escape is the e-stop, wherever the focus is.
 
-import { call, keep, token, watch } from "./api.js";
+import { call, halt, keep, token, watch } from "./api.js";
 import { episodes, show } from "./shown.js";
 
 const ASKS = { arm: "Arm", home: "Home", start: "Start", disarm: "Disarm", reset: "Reset" };
+const DROPS = "takes the power: a raised arm drops; hold it";
+const WARNS = { disarm: DROPS, reset: DROPS };
 const LEASE_SECONDS = 10;
 const $ = (id) => document.getElementById(id);
 
@@ -24,8 +26,17 @@ async function ask(path, body, done) {
   }
 }
 
-const stop = () => ask("v1/stop", { why: "the page's stop" }, "Stopped.");
-const estop = () => ask("v1/estop", undefined, "E-stop: the power is off.");
+async function stopped(what, why, done) {
+  try {
+    await halt(what, why);
+    say(done);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+const stop = () => stopped("stop", "the page's stop", "Stopped.");
+const estop = () => stopped("estop", undefined, "E-stop: latched. What the arm did is said below.");
 
 $("stop").addEventListener("click", stop);
 $("estop").addEventListener("click", estop);
@@ -90,7 +101,8 @@ function draw() {
   for (const what of Object.keys(ASKS)) {
     const why = state.may[what] || (lease ? "" : "take the lease first");
     $(what).disabled = why !== "";
-    if ($(`${what}-why`).textContent !== why) $(`${what}-why`).textContent = why;
+    const said = why || (WARNS[what] ?? "");
+    if ($(`${what}-why`).textContent !== said) $(`${what}-why`).textContent = said;
   }
   const mine = lease !== "" && state.holder !== "";
   $("lease").textContent = mine ? "Give the lease back" : "Take the lease";

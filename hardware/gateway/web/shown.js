@@ -2,9 +2,10 @@
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
+const RESET = "Reset takes the power: a raised arm drops; hold it.";
 const MEND = {
-  FAULT: "Look at the arm and mend the cause; then take the lease and reset. Reset never moves the arm.",
-  ESTOP: "See that nobody is near the arm; then take the lease and reset. Reset never moves the arm.",
+  FAULT: `Look at the arm and mend the cause; then take the lease and reset. ${RESET}`,
+  ESTOP: `See that nobody is near the arm; then take the lease and reset. ${RESET}`,
 };
 
 const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));

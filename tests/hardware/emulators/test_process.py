@@ -1,5 +1,6 @@
 """An emulator as somebody would start it: its first line, its files, real time, its orders, its end."""
 
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,16 @@ import pytest
 from hardware.arms.calibration import load
 from hardware.arms.so101 import SO101
 from hardware.emulators.control import Control
+
+
+def test_without_the_flag_it_is_a_process_like_others(tmp_path):
+    words = [sys.executable, "-m", "hardware.emulators", "so101", "--link", str(tmp_path / "port")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline().startswith(b"/dev/")
+            assert os.sched_getscheduler(process.pid) == os.sched_getscheduler(0)
+        finally:
+            process.terminate()
 
 
 def test_it_serves_in_real_time_until_it_is_ended(tmp_path):

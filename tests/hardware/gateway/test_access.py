@@ -76,6 +76,16 @@ def test_every_command_of_an_operator_is_refused_to_who_looks_on(robot):
             assert answer.status_code == 403, (method, path)
 
 
+def test_what_takes_the_power_says_that_the_arm_drops(robot):
+    with robot.http("observe") as http:
+        paths = http.get("/openapi.json").json()["paths"]
+        for what in ("estop", "reset", "disarm"):
+            assert "a raised arm drops" in paths[f"/v1/{what}"]["post"]["description"]
+        for page in ("/page.js", "/shown.js"):
+            text = http.get(page).text
+            assert "a raised arm drops" in text and "never moves" not in text
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost:1", ""])
 def test_another_name_is_refused_before_the_token(robot, host):
     host = host.format(port=robot.config.port)

@@ -1,13 +1,15 @@
 """What is asked over HTTP and over the WebSocket reaches the arm, under one lease, and why not if not."""
 
+import json
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from hardware.gateway.server import MOST_STRANGERS
 from hardware.link import Ask, Chunk, Estop, Hello, Leader, Reply, Scene, Snapshot, Stop, pack, unpack
 from tests.hardware.gateway import robot as robots
 
@@ -105,6 +107,25 @@ def test_anybody_with_a_token_stops_and_the_estop_latches(robot):
         assert looks_on.post("/v1/reset").status_code == 403
 
 
+def answered(ws, number):
+    while (told := json.loads(ws.recv(timeout=5))).get("to") != number:
+        pass
+    return told
+
+
+def test_a_page_stops_over_its_stream(robot):
+    with robot.http() as http, robot.socket("observe", "rapport.json") as ws:
+        lease(http)
+        did(http.post("/v1/arm"))
+        did(http.post("/v1/home"))
+        ws.send(json.dumps({"ask": "stop", "number": 1, "why": "enough"}))
+        assert answered(ws, 1) == {"to": 1, "refused": ""}
+        assert robot.until(mode="HOLD")["cause"] == "enough"
+        ws.send(json.dumps({"ask": "estop", "number": 2}))
+        assert answered(ws, 2)["refused"] == ""
+        assert robot.until(mode="ESTOP")["cause"] == "an e-stop by observe"
+
+
 def test_start_needs_a_policy(robot):
     with robot.http() as http:
         lease(http)
@@ -168,14 +189,33 @@ def test_who_looks_on_moves_nothing_over_the_websocket(robot):
     robot.until(mode="ESTOP")
 
 
-def test_pages_are_told_in_json_and_nothing_of_theirs_is_heard(robot):
+@pytest.mark.parametrize("said", [pack(Estop())[4:], '{"ask": "arm", "number": 1}', "estop", '{"ask": "stop"}'])
+def test_pages_are_told_in_json_and_only_their_stops_are_heard(robot, said):
     with robot.socket("observe", "rapport.json") as ws:
         assert '"mode": "READY"' in ws.recv(timeout=5)
-        ws.send(pack(Estop())[4:])
+        ws.send(said)
         with pytest.raises(ConnectionClosed):
             while True:
                 ws.recv(timeout=5)
     assert robot.state()["mode"] == "READY"
+
+
+def test_strangers_keep_nobody_from_stopping(robot):
+    """More than the gateway keeps of those without a token; the oldest go, and whoever has shown one stays."""
+    with ExitStack() as held, robot.http("observe") as known, robot.socket("observe", "rapport.json") as page:
+        known.get("/v1/state")
+        idle = [
+            held.enter_context(socket.create_connection(("127.0.0.1", robot.config.port)))
+            for _ in range(MOST_STRANGERS + 6)
+        ]
+        did(robot.http("observe").post("/v1/estop"))
+        did(known.post("/v1/estop"))
+        page.send(json.dumps({"ask": "estop", "number": 1}))
+        assert answered(page, 1)["refused"] == ""
+        idle[0].settimeout(5)
+        with suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""
+    robot.until(mode="ESTOP")
 
 
 def test_a_flood_ends_its_own_connection_and_no_others(robot):

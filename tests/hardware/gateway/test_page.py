@@ -55,13 +55,15 @@ def test_home_by_keyboard_then_space_and_escape(page, robot):
     page.keyboard.press("Enter")
     mode(page, "HOMING")
     mode(page, "HOLD")
+    expect(page.locator("#disarm-why")).to_have_text("takes the power: a raised arm drops; hold it")
     expect(page.locator("#episodes tbody tr").first).to_contain_text("home")
     if SHOTS.is_dir():
         page.screenshot(path=SHOTS / "robot_page.png")
     page.locator("#task").focus()  # also out of an input
     page.keyboard.press("Escape")
     mode(page, "ESTOP")
-    assert "Reset never moves the arm" in page.locator("#mend").inner_text()
+    assert "a raised arm drops" in page.locator("#mend").inner_text()
+    assert "an e-stop by operate" in page.locator("#cause").inner_text()
     page.wait_for_selector("#reset:not([disabled])")
     page.locator("#reset").click()
     mode(page, "READY")

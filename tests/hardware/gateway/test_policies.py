@@ -10,9 +10,9 @@ import pytest
 from websockets.sync.server import serve as listen
 
 from hardware.camera import Frame
-from hardware.cameras import PAUSE_NS
+from hardware.cameras import PAUSE_NS, STOP_NS
 from hardware.clock import RealClock
-from hardware.gateway.cameras import Watch
+from hardware.gateway.cameras import BLIND_NS, Watch
 from hardware.journal import journals, recover
 from hardware.to_episodes import episode, own_terms
 from policies import serve, wire
@@ -253,3 +253,28 @@ def test_a_camera_that_froze_is_told_by_its_pictures_age():
     watch.look()
     assert watch.amiss(("wrist",)).what == "stale" and "s old" in watch.sentences()["wrist"]
     assert watch.pictures(("wrist",))["wrist"].shape == (4, 4, 3)
+
+
+def test_a_camera_that_nobody_looks_at_any_more_is_not_all_well():
+    clock = Clock()
+    watch = Watch({"wrist": Still(), "top": Broken()}, {}, clock)
+    assert "nobody has looked" in watch.amiss(("wrist",)).sentence
+    watch.look()
+    assert watch.amiss(("wrist",)) is None and "ValueError('torn')" in watch.amiss(("wrist", "top")).sentence
+    clock.now += BLIND_NS + 1
+    assert not watch.amiss(("wrist",)).stop and "for 0.5 s" in watch.sentences()["wrist"]
+    clock.now += STOP_NS
+    assert watch.amiss(("wrist",)).stop
+
+
+class Clock:
+    def __init__(self):
+        self.now = RealClock().now_ns()
+
+    def now_ns(self):
+        return self.now
+
+
+class Broken(Still):
+    def latest(self):
+        raise ValueError("torn")

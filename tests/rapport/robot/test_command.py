@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from rapport.cli import main
 from rapport.cup.handover import PARTS, agreed, cartesian
 from rapport.robot.emulating import emulate
 from rapport.robot.unit import unit
+from tests.hardware.walked import ticks, write
 
 HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
 
@@ -109,6 +111,44 @@ def test_the_unit_is_what_systemd_takes(tmp_path):
         assert found.returncode == 0, found.stderr
     with pytest.raises(ValueError, match="name of a user"):
         unit(tmp_path / "a robot 100%" / "robot.toml", "root; rm")
+
+
+def test_the_unit_folder_is_the_users_or_it_is_said_what_is_left(tmp_path, capsys):
+    emulate("cup", tmp_path, 8600)
+    file = tmp_path / "robot.toml"
+    me = pwd.getpwuid(os.getuid()).pw_name
+    unit(file, "nobody-of-that-name")
+    assert "chown -R nobody-of-that-name" in capsys.readouterr().err
+    episodes = read(file).journal
+    assert episodes.stat().st_mode & 0o777 == 0o700
+    unit(file, me)
+    assert capsys.readouterr().err == ""
+    other = "nobody" if me != "nobody" else "root"
+    unit(file, other)  # it was there before, and stays whose it is
+    assert f"chown -R {other} " in capsys.readouterr().err and episodes.stat().st_uid == os.getuid()
+    if os.getuid() == 0:
+        episodes.rmdir()
+        unit(file, other)
+        assert capsys.readouterr().err == "" and episodes.stat().st_uid == pwd.getpwnam(other).pw_uid
+
+
+@pytest.mark.slow
+def test_a_service_tells_the_log_no_token(tmp_path):
+    emulate("cup", tmp_path, port := free_port())
+    with started("run", tmp_path / "robot.toml", NOTIFY_SOCKET=str(tmp_path / "nobody")) as (address, _):
+        assert address == f"http://127.0.0.1:{port}/"
+
+
+def test_a_data_set_says_what_is_left_and_how_to_replace_it(tmp_path, capsys):
+    write(tmp_path / "a.journal", list(ticks([("policy", 30)])))
+    write(tmp_path / "b.journal", list(ticks([("homing", 9)])))
+    words = ["robot", "episodes", str(tmp_path), "--lerobot", str(tmp_path / "set")]
+    assert main(words) == 0
+    assert "left: " in (said := capsys.readouterr().out) and "b.journal has no stretch" in said
+    assert main([*words, "--fps", "10"]) != 0
+    assert "--replace" in capsys.readouterr().err
+    assert main([*words, "--fps", "10", "--replace"]) == 0
+    assert json.loads((tmp_path / "set" / "meta" / "info.json").read_text())["fps"] == 10
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path, capsys):

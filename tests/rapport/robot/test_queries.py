@@ -71,6 +71,15 @@ def test_each_of_them_ends_a_stretch(tmp_path, ending):
     assert len(stretches(one, Rules(seconds=15 / RATE))) == 1
 
 
+def test_things_that_are_told_to_be_elsewhere_end_a_stretch_and_are_another_beginning(tmp_path):
+    walk = list(ticks([("policy", 40)]))
+    told = Event("note", "scene", data={"goal": [0.9, 0.1, 0.2]})
+    one = episode(recover(write(tmp_path / "a.journal", [*walk[:23], told, *walk[23:]])))
+    found = stretches(one, RULES)
+    assert not any(s.start < 23 < s.stop for s in found)
+    assert {s.start >= 23: s.like[-1] for s in found} == {False: (("goal", 3, 1, 2),), True: (("goal", 9, 1, 2),)}
+
+
 def test_what_the_envelope_changed_is_not_shown(tmp_path):
     one = made(tmp_path / "a.journal", [("policy", 15, "clip"), ("policy", 15, "")])
     assert [(s.start, s.stop) for s in stretches(one, RULES)] == [(15, 30)]
