@@ -33,6 +33,7 @@ def apply(robot: Robot, carried: Carried, happened: Sequence[Happened], now_ns: 
             case "flush":
                 carried.way = carried.hand = carried.leader = carried.seen = None
                 carried.refused = 0
+                carried.observed.clear()  # what answers an observation from before is no answer to what comes now
             case "enable":
                 if refused := _enable(robot, carried, now_ns):
                     return refused

@@ -87,6 +87,8 @@ def _said(robot: Robot, carried: Carried, client: int, message: Message, happene
             carried.lease = lease.renew(carried.lease, message.lease, now_ns, round(message.seconds * 1e9))
         case GiveBack():
             carried.lease = lease.give_back(carried.lease, message.lease, now_ns)
+            if carried.state.mode in MOVING:  # whoever takes it in this very tick does not lead on
+                happened.append(Happened(Event("stop"), why="the lease was given back"))
         case Stop():
             carried.done = carried.done or message.done
             happened.append(

@@ -36,6 +36,7 @@ from hardware.carried import Happened
 from hardware.journal import Event, Tick, journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Estop, GiveBack, Leader, Scene, Seen, Stop, Take
+from hardware.machine import MOVING
 from hardware.machine import Event as Happens
 from hardware.motion import apply
 from tests.hardware.harness import GATEWAY, JOINT, PERIOD, TWIN, Rig, servos, toml, twin
@@ -271,6 +272,34 @@ def test_16_whoever_commands_is_no_longer_there(rig, how):
     rig.tick(20)
     assert rig.snapshots[-1].mode == "HOLD"
     assert rig.ask(Ask("start", rig.lease)).refused == ""
+
+
+@pytest.mark.parametrize("what", ["start", "home"])
+def test_16_given_back_and_taken_by_another_in_the_same_tick(rig, what):
+    if what == "start":
+        running(rig)
+    else:
+        rig.starts("home")
+        rig.tick(5)
+    assert rig.snapshots[-1].mode in MOVING
+    rig.say(GiveBack(rig.lease))
+    rig.say(Take("bob", 60.0), client=2)
+    rig.tick()
+    last = rig.snapshots[-1]
+    assert last.holder == "bob" and last.mode == "STOPPING" and "given back" in last.cause
+    rig.until("HOLD", 30)
+
+
+def test_17_what_was_seen_before_a_stop_is_no_longer_answered(rig):
+    running(rig)
+    late = rig.chunk(np.full(25, 0.5), seq=10**6)
+    rig.ask(Stop(2, "anna"))
+    rig.until("HOLD", 30)
+    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    first = rig.chunk(np.full(25, 0.2), seq=10**6 + 1)
+    refused = rig.ask(late).refused
+    assert "never sent, or long ago" in refused and rig.carried.way is None
+    assert rig.ask(first).refused == "" and rig.carried.way is not None  # the first Snapshot after the start is
 
 
 def test_17_chunks_that_answer_nothing(rig):
