@@ -1,13 +1,15 @@
 """The guard: `python -m hardware.guard ROBOT.toml`. It does nothing until the daemon dies, and then stops the arm.
 
 It holds a descriptor of the daemon's process, which tells of its death at once, whatever it died of. A daemon that has
-said Bye has stopped the arm itself; and one that moves the arm and has said nothing for HANG_SECONDS is ended first.
+said Bye has stopped the arm itself. One that moves the arm and has said nothing for HANG_SECONDS is ended first, and so
+is one that has power on a joint and is silent for HOLD_SECONDS: it hears no e-stop either.
 Whoever has the lock may touch the arm: with the daemon dead it is free, and a new daemon waits for it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import signal
@@ -27,13 +29,15 @@ from hardware.link import Bye, Guarding, LinkError, Snapshot, socket_path
 from hardware.machine import MOVING
 
 HANG_SECONDS = 0.5
+HOLD_SECONDS, LONG_SECONDS = 3.0, {"ur5e": 20.0, "lerobot": 200.0}
+"""Beyond what opening the arm anew may take, with power on it: a UR's controller and LeRobot have longer ways."""
 AGAIN_SECONDS = 0.05
 """Between two looks whether there is a daemon."""
 
 
 def guard(config: Config, stop: Callable[[], StopReport | None], say: Callable[[str], None]) -> None:
     """Until it is ended. say: of what happens, a line each."""
-    path = socket_path(config.journal)
+    path, holding = socket_path(config.journal), LONG_SECONDS.get(config.arm.family, HOLD_SECONDS)
     while True:
         try:
             caller = Caller(path)
@@ -45,7 +49,7 @@ def guard(config: Config, stop: Callable[[], StopReport | None], say: Callable[[
         try:
             caller.say(Guarding())
             say(f"guards {pid}")
-            died = _watch(caller, daemon, pid)
+            died = _watch(caller, daemon, holding)
         except OSError:
             died = _dead(daemon, 1.0)
         finally:
@@ -55,9 +59,10 @@ def guard(config: Config, stop: Callable[[], StopReport | None], say: Callable[[
             say(_stopped(config, stop, f"the daemon (process {pid}) died; look at its log"))
 
 
-def _watch(caller: Caller, daemon: int, pid: int) -> bool:
-    """Whether the daemon died before it had stopped the arm; False if it said Bye, or wants this guard no more."""
-    moving, heard = False, time.monotonic()
+def _watch(caller: Caller, daemon: int, holding: float) -> bool:
+    """Whether the daemon died before it had stopped the arm; False if it said Bye, or wants this guard no more.
+    holding: seconds for which it may be silent while joints have power."""
+    patience, heard = math.inf, time.monotonic()
     while True:
         ready, _, _ = select.select([daemon, caller.end.fileno()], [], [], HANG_SECONDS / 4)
         if caller.end.fileno() in ready:
@@ -66,12 +71,13 @@ def _watch(caller: Caller, daemon: int, pid: int) -> bool:
                     if isinstance(message, Bye):
                         return False
                     if isinstance(message, Snapshot):
-                        moving, heard = message.mode in (*MOVING, "STOPPING"), time.monotonic()
+                        moves, heard = message.mode in (*MOVING, "STOPPING"), time.monotonic()
+                        patience = HANG_SECONDS if moves else holding if message.powered.any() else math.inf
             except OSError:
                 return _dead(daemon, 1.0)
         elif daemon in ready:
             return True
-        if moving and time.monotonic() - heard > HANG_SECONDS:
+        if time.monotonic() - heard > patience:
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
             return _dead(daemon, 1.0)
 

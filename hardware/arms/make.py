@@ -94,8 +94,8 @@ def opened(arm: Arm) -> ArmState:
 
 def stopper(config: Config, clock: Clock) -> Callable[[], StopReport | None]:
     """What stops the arm, by its own policy, when the daemon is dead: no tick of its own, and all that takes long is
-    done before; servos that are dead too keep none of the others from it. None where nobody but the dead one could: an arm
-    in its process is gone with it, and LeRobot's servos hold where they were told last."""
+    done before; servos that are dead keep none of the others from it. None where nobody but the daemon could: an arm in
+    its process is gone with it, and LeRobot's servos hold where they were told last."""
     if config.arm.family in ("twin", "lerobot"):
         return lambda: None
     from hardware.arms.servo_arm import ServoArm

@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 
 from hardware.armd import main, schedule
+from hardware.arms.twin import Twin
 from hardware.carried import Happened
 from hardware.journal import Event, Tick, journals, recover
 from hardware.latch import read as latched
@@ -457,6 +458,28 @@ def test_28_an_estop_by_a_signal(rig):
     running(rig)
     rig.tick(estop=True)
     assert rig.snapshots[-1].mode == "ESTOP"
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_28_an_arm_that_cannot_cut_its_power_says_so(rig, moving):
+    """As LeRobot's: whatever it is asked for, it holds."""
+    rig.arm.stop = lambda category: Twin.stop(rig.arm, 2)
+    running(rig) if moving else rig.arms()
+    for _ in range(2):
+        rig.ask(Estop("anna"), client=2)
+        last = rig.tick()
+        assert last.mode == "ESTOP" and last.powered.all()
+        assert last.cause == "an e-stop by anna; this arm cannot cut its power: it holds"
+    assert latched(rig.robot.latch).cause == last.cause
+    assert rig.ask(Ask("reset", rig.lease)).refused == ""
+    last = rig.tick()
+    assert last.mode == "READY" and "cannot cut its power" in last.cause and rig.carried.power
+    rig.arms()
+    rig.ask(Ask("home", rig.lease))
+    rig.tick(10)
+    rig.tick(ending=True)
+    assert rig.snapshots[-1].mode == "STOPPING" and rig.carried.power  # and it brakes when it is told to end
+    rig.until("READY", 60)
 
 
 def test_29_resets_that_are_refused(rig):

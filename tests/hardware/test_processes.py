@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hardware.doors import Caller
+from hardware.guard import HOLD_SECONDS
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Take
@@ -66,6 +67,26 @@ def test_22_a_daemon_that_hangs_is_ended_and_the_arm_stopped(robot):
     assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
     assert "died" in robot.processes["guard"].stdout.readline()
     robot.rests()
+
+
+def test_22_a_daemon_that_hangs_while_the_arm_holds_is_ended_too(robot):
+    """It would hear no e-stop; without power there is nothing to stop."""
+    robot.armd()
+    robot.guard()
+    robot.kill("armd", signal.SIGSTOP)
+    time.sleep(HOLD_SECONDS + 1.0)
+    assert robot.processes["armd"].poll() is None
+    robot.kill("armd", signal.SIGCONT)
+    caller = Caller(robot.socket)
+    robot.control("pose", position=[0.0] * 6)
+    lease = caller.ask(Take("anna", 60.0)).lease
+    robot.until(lambda: caller.ask(Ask("arm", lease)).refused == "")
+    robot.told("HOLD", caller)
+    robot.kill("armd", signal.SIGSTOP)
+    assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
+    assert "died" in robot.processes["guard"].stdout.readline()
+    assert all(robot.control("state")["powered"])
+    assert latched(robot.folder / "latch.json").mode == "FAULT"
 
 
 def test_23_a_killed_gateway_and_a_killed_guard(robot):
