@@ -139,7 +139,10 @@ class Daemon:
                 if isinstance(message, Bye):
                     return "the daemon has stopped the arm and ended; start it again"
                 self._take(message)
-        return "the daemon is gone; its guard has stopped the arm: look at its log, and start it again"
+        return (
+            "the daemon is gone; its guard should have stopped the arm: if it moves, use the hardware e-stop; look at "
+            "their logs, and start it again"
+        )
 
     def _take(self, message: Message) -> None:
         match message:

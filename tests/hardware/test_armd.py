@@ -1,9 +1,14 @@
 import subprocess
 import sys
 
+from hardware import guard, latch
+from hardware.armd import LATCH
 from hardware.arms.calibration import save
+from hardware.arms.make import stopper
+from hardware.clock import RealClock
+from hardware.config import read
 from hardware.emulators.presets import calibration
-from tests.hardware.harness import toml
+from tests.hardware.harness import TWIN, toml
 
 FORBIDDEN = ("torch", "fastapi", "uvicorn", "pydantic", "mujoco", "av", "hardware.emulators")
 CODE = """
@@ -26,3 +31,11 @@ def test_what_has_the_arm_loads_nothing_that_it_does_not_need(tmp_path):
     loaded = done.stdout.split()
     assert "scservo_sdk" in loaded
     assert [name for name in loaded if name in FORBIDDEN or name.startswith(tuple(f"{f}." for f in FORBIDDEN))] == []
+
+
+def test_a_guard_that_could_stop_nothing_does_not_say_that_it_did(tmp_path):
+    config = read(toml(tmp_path, "twin", TWIN))
+    said = guard._stopped(config, stopper(config, RealClock()), "the daemon died")
+    assert "nobody but the daemon could stop this arm (twin)" in said and "hardware e-stop" in said
+    found = latch.read(config.journal / LATCH)
+    assert found is not None and found.mode == "FAULT"

@@ -41,8 +41,8 @@ def test_22_killed_daemons_leave_an_arm_that_stands(robot):
         robot.moves()
         time.sleep(draw.uniform(0.0, 0.3))
         robot.kill("armd")
-        line = robot.processes["guard"].stdout.readline()
-        assert "died" in line and "unsure" not in line and "could not" not in line, line
+        line = robot.guard_says()
+        assert "stopped in" in line and "unsure" not in line and "could not" not in line, line
         robot.rests()
         assert all(robot.control("state")["powered"])  # category 2: it holds
         assert latched(robot.folder / "latch.json").mode == "FAULT"
@@ -65,8 +65,21 @@ def test_22_a_daemon_that_hangs_is_ended_and_the_arm_stopped(robot):
     robot.moves()
     robot.kill("armd", signal.SIGSTOP)
     assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
-    assert "died" in robot.processes["guard"].stdout.readline()
+    assert "stopped in" in robot.guard_says()
     robot.rests()
+
+
+def test_22_a_guard_that_is_told_to_end_stops_the_arm_first(robot):
+    robot.armd()
+    robot.guard()
+    robot.moves()
+    robot.kill("armd")
+    robot.processes["armd"].wait(SECONDS)
+    robot.kill("guard", signal.SIGTERM)
+    assert "stopped in" in robot.guard_says()
+    assert robot.processes["guard"].wait(SECONDS) == 0
+    robot.rests()
+    assert latched(robot.folder / "latch.json").mode == "FAULT"
 
 
 def test_22_a_daemon_that_hangs_while_the_arm_holds_is_ended_too(robot):
@@ -84,7 +97,7 @@ def test_22_a_daemon_that_hangs_while_the_arm_holds_is_ended_too(robot):
     robot.told("HOLD", caller)
     robot.kill("armd", signal.SIGSTOP)
     assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
-    assert "died" in robot.processes["guard"].stdout.readline()
+    assert "stopped in" in robot.guard_says()
     assert all(robot.control("state")["powered"])
     assert latched(robot.folder / "latch.json").mode == "FAULT"
 
@@ -175,11 +188,12 @@ def test_a_guard_that_may_not_come_first_says_so_and_guards(robot):
     assert "guards" in robot.guard(before=forbidden)
     robot.moves()
     robot.kill("armd")
-    assert "died" in robot.processes["guard"].stdout.readline()
+    said = robot.guard_says()
+    assert "stopped in" in said
     robot.rests()
     robot.kill("guard", signal.SIGTERM)
-    said = robot.processes["guard"].stderr.read().splitlines()
-    assert [line for line in said if "FIFO" in line] == [
+    said += robot.processes["guard"].stderr.read()
+    assert [line for line in said.splitlines() if "FIFO" in line] == [
         "the guard: it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)"
     ]
 
