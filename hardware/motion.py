@@ -140,7 +140,7 @@ def _write(robot: Robot, carried: Carried, command: Array) -> list[Happened]:
         return [senses.fault(robot, str(error))] if carried.unwritten >= senses.MISSES else []
     except BusLost as error:
         return [senses.lose(robot, carried, error)]
-    except (Refused, ValueError) as error:
+    except (ArmError, ValueError) as error:
         return [senses.fault(robot, f"the arm does not take a command: {error}")]
     carried.unwritten = 0
     return []

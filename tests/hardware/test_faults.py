@@ -26,11 +26,13 @@
 """
 
 import resource
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hardware.arm import ArmError
 from hardware.armd import main, schedule
 from hardware.arms.twin import Twin
 from hardware.carried import Happened
@@ -40,6 +42,7 @@ from hardware.link import Ask, Estop, GiveBack, Leader, Scene, Seen, Stop, Take
 from hardware.machine import MOVING
 from hardware.machine import Event as Happens
 from hardware.motion import apply
+from hardware.tick import DISK_TICKS
 from tests.hardware.harness import GATEWAY, JOINT, PERIOD, TWIN, Rig, servos, toml, twin
 
 ALL = [1, 2, 3, 4, 5, 6]
@@ -386,6 +389,30 @@ def test_21_no_episode_is_begun_on_a_disk_that_is_nearly_full(rig):
     rig.carried.disk_free = 1 << 29
     assert "free some space" in rig.ask(Ask("start", rig.lease)).refused
     assert rig.tick().mode == "HOLD" and not journals(rig.robot.config.journal)
+
+
+def test_21_a_folder_that_is_gone_ends_no_tick(rig):
+    rig.robot = replace(rig.robot, free=lambda folder: shutil.disk_usage(folder).free)
+    rig.arms()
+    shutil.rmtree(rig.robot.config.journal, ignore_errors=True)
+    last = rig.tick(DISK_TICKS + 1)
+    assert last.mode == "HOLD" and last.disk_free == 0
+    assert "free some space" in rig.ask(Ask("start", rig.lease)).refused
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_a_driver_that_fails_is_a_fault_and_ends_no_tick(rig, what):
+    running(rig)
+    own = getattr(rig.arm, what)
+
+    def fails(*given):
+        raise ArmError("the SDK sent nothing; this is a defect of the driver")
+
+    setattr(rig.arm, what, fails)
+    rig.tick(3)
+    setattr(rig.arm, what, own)
+    rig.until("FAULT", 60)
+    assert "defect of the driver" in rig.snapshots[-1].cause
 
 
 def test_23_without_a_guard_nothing_moves(rig):
