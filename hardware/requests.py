@@ -186,7 +186,7 @@ def _ready(robot: Robot, carried: Carried, arrived: Arrived, ask: Ask, now_ns: i
         raise No(f"{robot.config.file} says no home; give every joint one")
     if ask.contract:
         try:
-            found = objections(robot.config, parse(ask.contract, "the policy's contract"))
+            found = objections(robot.config, parse(ask.contract, "the policy's contract"), robot.arm.spec.can)
         except ContractError as error:
             raise No(str(error)) from None
         if found:
