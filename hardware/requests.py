@@ -184,6 +184,8 @@ def _ready(robot: Robot, carried: Carried, arrived: Arrived, ask: Ask, now_ns: i
         return
     if ask.what == "home" and not robot.config.home:
         raise No(f"{robot.config.file} says no home; give every joint one")
+    if ask.what == "start" and not ask.contract:
+        raise No("a policy leads by its contract, and none was sent; send the text of its contract.json with start")
     if ask.contract:
         try:
             found = objections(robot.config, parse(ask.contract, "the policy's contract"), robot.arm.spec.can)

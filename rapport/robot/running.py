@@ -110,8 +110,8 @@ def _watch(processes: Processes, words: Mapping[str, Sequence[str]]) -> int:
                 return 0
             processes.end("guard")  # which stops the arm before it ends, and says so
             say(
-                "the daemon died; its guard should have stopped the arm, and if it moves, use the hardware e-stop: look at "
-                "what is said above, and start it again"
+                "the daemon died; its guard should have stopped the arm, and if it moves, use the hardware e-stop: "
+                "look at what is said above, and start it again"
             )
             return 1
         for name in words:

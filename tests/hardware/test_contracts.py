@@ -70,6 +70,8 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
     rig.arms()
     reply = rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(CONTRACT))))
     assert "not for this robot" in reply.refused and "[scene.cup]" in reply.refused
+    assert "send the text of its contract.json" in rig.ask(Ask("start", rig.lease, "put it there")).refused
+    assert rig.snapshots[-1].mode == "HOLD" and rig.carried.journal is None
     assert "not readable JSON" in rig.ask(Ask("start", rig.lease, "", "{")).refused
     own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
     assert rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(own)))).refused == ""

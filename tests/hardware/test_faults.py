@@ -232,7 +232,7 @@ def test_15_a_policy_that_hangs(arm):
     arm.moves(ticks=10)  # it is back, and nothing moves
     assert arm.snapshots[-1].mode == "HOLD" and (arm.snapshots[-1].command == held).all()
     assert "start it first" in arm.replies[-1][1].refused
-    assert arm.ask(Ask("start", arm.lease)).refused == ""
+    assert arm.ask(arm.start()).refused == ""
     assert arm.moves(ticks=10).mode == "RUNNING"
 
 
@@ -270,12 +270,12 @@ def test_16_whoever_commands_is_no_longer_there(rig, how):
     rig.until("HOLD", 30)
     if how != "silent":
         rig.beats = True
-        assert "lease" in rig.ask(Ask("start", rig.lease)).refused
+        assert "lease" in rig.ask(rig.start()).refused
         rig.take()
     rig.beats = True
     rig.tick(20)
     assert rig.snapshots[-1].mode == "HOLD"
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
 
 
 @pytest.mark.parametrize("what", ["start", "home"])
@@ -299,7 +299,7 @@ def test_17_what_was_seen_before_a_stop_is_no_longer_answered(rig):
     late = rig.chunk(np.full(25, 0.5), seq=10**6)
     rig.ask(Stop(2, "anna"))
     rig.until("HOLD", 30)
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
     first = rig.chunk(np.full(25, 0.2), seq=10**6 + 1)
     refused = rig.ask(late).refused
     assert "never sent, or long ago" in refused and rig.carried.way is None
@@ -381,13 +381,13 @@ def test_21_a_disk_that_takes_no_more(rig):
     assert rig.snapshots[-1].cause and latched(rig.robot.latch) is None
     found = recover(path)
     assert not found.whole and len(found.ticks) >= 15
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
 
 
 def test_21_no_episode_is_begun_on_a_disk_that_is_nearly_full(rig):
     rig.arms()
     rig.carried.disk_free = 1 << 29
-    assert "free some space" in rig.ask(Ask("start", rig.lease)).refused
+    assert "free some space" in rig.ask(rig.start()).refused
     assert rig.tick().mode == "HOLD" and not journals(rig.robot.config.journal)
 
 
@@ -397,7 +397,7 @@ def test_21_a_folder_that_is_gone_ends_no_tick(rig):
     shutil.rmtree(rig.robot.config.journal, ignore_errors=True)
     last = rig.tick(DISK_TICKS + 1)
     assert last.mode == "HOLD" and last.disk_free == 0
-    assert "free some space" in rig.ask(Ask("start", rig.lease)).refused
+    assert "free some space" in rig.ask(rig.start()).refused
 
 
 @pytest.mark.parametrize("what", ["read", "write"])
@@ -523,7 +523,7 @@ def test_29_resets_that_are_refused(rig):
         assert "reset it first" in rig.ask(Ask(what, rig.lease)).refused
     assert rig.ask(Ask("reset", rig.lease)).refused == ""
     assert rig.tick().mode == "READY" and latched(rig.robot.latch) is None
-    assert "HOLD" in rig.ask(Ask("start", rig.lease)).refused
+    assert "HOLD" in rig.ask(rig.start()).refused
 
 
 def test_29_a_latch_outlives_the_daemon(tmp_path):
@@ -598,7 +598,7 @@ def test_34_a_person_takes_over_and_gives_back(rig):
     assert rig.snapshots[-1].source == "human"
     assert np.abs(rig.snapshots[-1].command - rig.leads).max() < 1e-3
     rig.leads = None
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
     rig.moves(ticks=20)
     commands = np.array([snapshot.command for snapshot in rig.snapshots[at - 1 :]])
     steps = np.diff(commands, axis=0)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from hardware.config import read
 from hardware.doors import Caller
 from hardware.guard import HOLD_SECONDS
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Take
 from hardware.priority import DAEMON, GUARD
+from tests.hardware.harness import contract
 from tests.hardware.processes import SECONDS, Robot
 
 pytestmark = pytest.mark.slow
@@ -123,7 +125,8 @@ def test_23_a_killed_gateway_and_a_killed_guard(robot):
     lease = caller.ask(Take("anna", 60.0)).lease
     assert "guard" in caller.ask(Ask("start", lease)).refused
     robot.guard()
-    robot.until(lambda: caller.ask(Ask("start", lease)).refused == "")
+    begin = Ask("start", lease, contract=contract(read(robot.file)))
+    robot.until(lambda: caller.ask(begin).refused == "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
