@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -21,12 +22,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embodied.contract import Contract, Joint, Source
 from hardware.chunks import Chunk
+from hardware.config import read
 from hardware.doors import Caller
 from hardware.emulators.control import Control
 from hardware.emulators.presets import NAMES
@@ -148,12 +152,22 @@ def estops(on: Bench, times: int) -> list[float]:
     return found
 
 
+def _contract(file: Path) -> str:
+    """Of a policy that looks at the joints alone."""
+    limits = read(file).limits
+    ranges = zip(limits.names, limits.lower.tolist(), limits.upper.tolist(), strict=True)
+    joints, n = tuple(Joint(*joint) for joint in ranges), len(limits.names)
+    sees = (Source("joint angles", n, "rad", "joint"),)
+    made = Contract("bench", joints, 20.0, "joint_position", sees, (0.0,) * n, (1.0,) * n, (), "a benchmark")
+    return json.dumps(asdict(made))
+
+
 def chunks(on: Bench, times: int) -> list[float]:
     """Milliseconds from sending a policy's first chunk to the first goal that is another."""
     found = []
     for _ in range(times):
         on.hold()
-        assert not (refused := on.ask(Ask("start", on.lease, "bench")).refused), refused
+        assert not (refused := on.ask(Ask("start", on.lease, "bench", _contract(on.file))).refused), refused
         last = on.snapshot(lambda snapshot: snapshot.mode == "RUNNING" and snapshot.seq % 10 == 0)
         on.control("forget")
         offset = on.offset()

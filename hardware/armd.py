@@ -35,7 +35,7 @@ from hardware.doors import Doors
 from hardware.link import VERSION, Bye, Guarding, Hello, LinkError, Message, socket_path
 from hardware.machine import Event, State, transition
 from hardware.notify import Notify
-from hardware.tick import tick
+from hardware.tick import free, tick
 
 LATCH, LOCK = "latch.json", "arm.lock"
 LOCK_SECONDS = 5.0
@@ -129,7 +129,7 @@ def begun(robot: Robot, reading: ArmState) -> Carried:
     elif powered:
         names = ", ".join(n for n, on in zip(robot.limits.names, reading.powered, strict=True) if on)
         carried.state = State("FAULT", cause=f"{names} had power before the daemon began; hold the arm, and reset")
-    carried.disk_free = robot.free(robot.config.journal)
+    carried.disk_free = free(robot)
     return carried
 
 

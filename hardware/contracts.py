@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from embodied.contract import Contract, Joint, mismatch
+from hardware.arm import Ability
 from hardware.chunks import LONGEST_NS
 from hardware.config import Config
 
@@ -40,8 +42,9 @@ def here(config: Config, contract: Contract) -> Contract:
         return replace(contract, joints=joints, action=ACTION, cameras=cameras, hashes={})
 
 
-def objections(config: Config, contract: Contract) -> list[str]:
-    """What keeps a policy from acting on this robot, one sentence each; empty if nothing does."""
+def objections(config: Config, contract: Contract, can: Collection[Ability] | None = None) -> list[str]:
+    """What keeps a policy from acting on this robot, one sentence each; empty if nothing does. can: what its arm is
+    able to, where that is known."""
     missing = {s.name for s in contract.observation if s.origin == "scene"} - {s.name for s in config.scene}
     found = mismatch(contract, here(config, contract))
     found = [sentence for sentence in found if not any(f"source {name!r}" in sentence for name in missing)]
@@ -49,6 +52,14 @@ def objections(config: Config, contract: Contract) -> list[str]:
         f"the policy looks at {name!r} of the scene, and the robot's file has no [scene.{name}]"
         for name in sorted(missing)
     ]
+    n = len(config.limits.names)
+    for source in contract.observation:
+        if source.origin != "joint":
+            continue
+        if source.unit in ("rad", "rad/s") and source.size > n:
+            found.append(f"the policy looks at {source.size} {source.name!r} ({source.unit}), the robot has {n} joints")
+        if source.unit.endswith("/s") and can is not None and "velocity" not in can:
+            found.append(f"the policy looks at {source.name!r} ({source.unit}), and this arm measures no velocities")
     if contract.rate > config.limits.rate:
         found.append(f"the policy acts at {contract.rate:g} Hz, and the loop runs at {config.limits.rate:g} Hz")
     if contract.rate < (slowest := 1e9 / LONGEST_NS):

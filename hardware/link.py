@@ -68,7 +68,8 @@ class GiveBack:
 @dataclass(frozen=True)
 class Ask:
     """What the holder of the lease asks. For start and teleop: `task` one sentence; for start also `contract`, the text
-    of the policy's contract.json: the daemon refuses one that is not for this robot. Each begins an episode."""
+    of the policy's contract.json: the daemon refuses one that is not for this robot, or that is missing. Each begins an
+    episode."""
 
     what: Literal["arm", "disarm", "start", "teleop", "home", "reset"]
     lease: str

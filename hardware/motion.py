@@ -19,6 +19,7 @@ from hardware.machine import LATCHED, MOVING, Event, settle
 FIRST_SECONDS = 5.0
 """How long a policy may take for its first chunk, and a person to take the leader arm: the arm holds meanwhile."""
 ARRIVED = 1e-6
+HOLDS = "this arm cannot cut its power: it holds"
 
 
 def apply(robot: Robot, carried: Carried, happened: Sequence[Happened], now_ns: int) -> str:
@@ -33,6 +34,7 @@ def apply(robot: Robot, carried: Carried, happened: Sequence[Happened], now_ns: 
             case "flush":
                 carried.way = carried.hand = carried.leader = carried.seen = None
                 carried.refused = 0
+                carried.observed.clear()  # what answers an observation from before is no answer to what comes now
             case "enable":
                 if refused := _enable(robot, carried, now_ns):
                     return refused
@@ -138,7 +140,7 @@ def _write(robot: Robot, carried: Carried, command: Array) -> list[Happened]:
         return [senses.fault(robot, str(error))] if carried.unwritten >= senses.MISSES else []
     except BusLost as error:
         return [senses.lose(robot, carried, error)]
-    except (Refused, ValueError) as error:
+    except (ArmError, ValueError) as error:
         return [senses.fault(robot, f"the arm does not take a command: {error}")]
     carried.unwritten = 0
     return []
@@ -164,11 +166,15 @@ def _enable(robot: Robot, carried: Carried, now_ns: int) -> str:
 
 def _power_off(robot: Robot, carried: Carried) -> None:
     report = robot.arm.stop(0)
-    carried.memory, carried.power, carried.slow = None, False, True
+    carried.memory, carried.power, carried.slow = None, report.category != 0, True
+    said = [HOLDS] if carried.power else []
     if report.unsure:
-        carried.why = f"{', '.join(report.unsure)} may still have power"
-        if carried.state.cause:
-            carried.state = replace(carried.state, cause=f"{carried.state.cause}; {carried.why}")
+        said.append(f"{', '.join(report.unsure)} may {'not hold' if carried.power else 'still have power'}")
+    if not said:
+        return
+    carried.why, cause = "; ".join(said), carried.state.cause
+    if cause and not cause.endswith(carried.why):  # told once, however often it is stopped
+        carried.state = replace(carried.state, cause=f"{cause}; {carried.why}")
 
 
 def _astray(robot: Robot, carried: Carried) -> bool:

@@ -87,6 +87,8 @@ def _said(robot: Robot, carried: Carried, client: int, message: Message, happene
             carried.lease = lease.renew(carried.lease, message.lease, now_ns, round(message.seconds * 1e9))
         case GiveBack():
             carried.lease = lease.give_back(carried.lease, message.lease, now_ns)
+            if carried.state.mode in MOVING:  # whoever takes it in this very tick does not lead on
+                happened.append(Happened(Event("stop"), why="the lease was given back"))
         case Stop():
             carried.done = carried.done or message.done
             happened.append(
@@ -182,9 +184,11 @@ def _ready(robot: Robot, carried: Carried, arrived: Arrived, ask: Ask, now_ns: i
         return
     if ask.what == "home" and not robot.config.home:
         raise No(f"{robot.config.file} says no home; give every joint one")
+    if ask.what == "start" and not ask.contract:
+        raise No("a policy leads by its contract, and none was sent; send the text of its contract.json with start")
     if ask.contract:
         try:
-            found = objections(robot.config, parse(ask.contract, "the policy's contract"))
+            found = objections(robot.config, parse(ask.contract, "the policy's contract"), robot.arm.spec.can)
         except ContractError as error:
             raise No(str(error)) from None
         if found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hardware.arm import BusLost, NoAnswer
+from hardware.arm import ArmError, BusLost, NoAnswer
 from hardware.carried import Arrived, Carried, Happened, Robot
 from hardware.lease import held
 from hardware.link import SILENCE_SECONDS
@@ -37,6 +37,9 @@ def measured(robot: Robot, carried: Carried) -> list[Happened]:
         return [fault(robot, str(error))] if carried.unheard >= MISSES and carried.power else []
     except BusLost as error:
         return [lose(robot, carried, error)]
+    except ArmError as error:  # a driver that does not do what it should
+        carried.misses += 1
+        return [fault(robot, str(error))]
     finally:
         carried.reading_ns = robot.lap() - begun
     carried.missed, carried.unheard = False, 0

@@ -24,7 +24,7 @@ def tick(robot: Robot, carried: Carried, arrived: Arrived, now_ns: int) -> Came:
     """Changes `carried`. Raises nothing for whatever an arm, a client or a disk does."""
     carried.seq, carried.slow = carried.seq + 1, False
     if carried.seq % DISK_TICKS == 1:
-        carried.disk_free = robot.free(robot.config.journal)
+        carried.disk_free = free(robot)
     before = carried.state
     sensed = [*senses.measured(robot, carried), *senses.noticed(robot, carried, arrived, now_ns)]
     happened = senses.news(carried, sensed)
@@ -50,6 +50,14 @@ def tick(robot: Robot, carried: Carried, arrived: Arrived, now_ns: int) -> Came:
     while len(carried.observed) > KEPT_SECONDS * robot.limits.rate:
         del carried.observed[next(iter(carried.observed))]
     return Came(snapshot, replies, carried.slow)
+
+
+def free(robot: Robot) -> int:
+    """Bytes where journals go; none where that cannot be known."""
+    try:
+        return robot.free(robot.config.journal)
+    except OSError:
+        return 0
 
 
 def _hands(carried: Carried, before: State, happened: list[Happened], now_ns: int) -> None:

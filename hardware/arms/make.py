@@ -94,16 +94,18 @@ def opened(arm: Arm) -> ArmState:
 
 def stopper(config: Config, clock: Clock) -> Callable[[], StopReport | None]:
     """What stops the arm, by its own policy, when the daemon is dead: no tick of its own, and all that takes long is
-    done before. None where nobody but the dead one could: an arm in its process is gone with it, and LeRobot's servos
-    hold where they were told last."""
+    done before; servos that are dead keep none of the others from it. None where nobody but the daemon could: an arm in
+    its process is gone with it, and LeRobot's servos hold where they were told last."""
     if config.arm.family in ("twin", "lerobot"):
         return lambda: None
+    from hardware.arms.servo_arm import ServoArm
+
     arm = arm_of(config, clock)
 
     def stop() -> StopReport | None:
-        if config.arm.family != "ur5e":  # there the dashboard is enough, and quicker
-            opened(arm)
         try:
+            if isinstance(arm, ServoArm):  # of a UR the dashboard is enough, and quicker
+                arm.seize()
             return arm.stop(arm.spec.stop)
         finally:
             arm.close()

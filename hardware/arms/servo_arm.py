@@ -108,6 +108,15 @@ class ServoArm:
             self.bus.close()
             raise
 
+    def seize(self) -> None:
+        """The port, and who has power, of whoever answers: enough for `stop`, however many servos are dead, and no more
+        is checked. Who does not say is taken to have power. Raises BusLost, Refused where the port is not to be had."""
+        self._forget()
+        self.bus.open()
+        with self.bus.patient():
+            found, _ = self.bus.read_some(self._ids, self._registers.torque, 1)
+        self._expected = {number: number not in found or found[number].number() != 0 for number in self._ids}
+
     def close(self) -> None:
         self.bus.close()
 

@@ -243,14 +243,21 @@ def _commands(app: FastAPI, house: House) -> None:
     @app.post("/v1/start", responses=_REFUSALS)
     async def start(person: Operator, begin: Begin, x_lease: XLease = "") -> Done:
         """The policy leads, from now on."""
-        if begin.contract:
-            return await _ask(house, Ask("start", x_lease, begin.task, begin.contract))
-        if house.policy is None:
-            raise PolicyError("there is no policy server; start the robot with --policy, or send a contract")
         async with house.starting:  # two at once would be two connections
-            house.following = await policies.start(
-                house.config, house.daemon, house.watch, house.policy, x_lease, begin.task, house.told
-            )
+            snapshot, before = house.daemon.snapshot, house.following
+            if snapshot is not None and snapshot.mode != "RUNNING":  # else the start is refused, and it leads on
+                _leave(before)
+            if begin.contract:
+                await _ask(house, Ask("start", x_lease, begin.task, begin.contract))
+                house.following = None
+                house.told("")
+            elif house.policy is None:
+                raise PolicyError("there is no policy server; start the robot with --policy, or send a contract")
+            else:
+                house.following = await policies.start(
+                    house.config, house.daemon, house.watch, house.policy, x_lease, begin.task, house.told
+                )
+            _leave(before)
         return Done()
 
     @app.post("/v1/teleop", responses=_REFUSALS)
@@ -265,6 +272,12 @@ def _commands(app: FastAPI, house: House) -> None:
 
     for what in ("arm", "disarm", "home", "reset"):
         _command(app, house, what)
+
+
+def _leave(following: asyncio.Task[None] | None) -> None:
+    """Whoever was asked for an earlier start, and may still be waiting for his answer, is not followed any more."""
+    if following is not None:
+        following.cancel()
 
 
 def _command(app: FastAPI, house: House, what: Literal["arm", "disarm", "home", "reset"]) -> None:

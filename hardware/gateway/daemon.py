@@ -35,7 +35,10 @@ from hardware.link import (
 )
 
 AGAIN_SECONDS = 0.25
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS, STOP_SECONDS = 5.0, 1.0
+"""For which a reply is waited for: whoever asked for a stop is not to wait long for the truth."""
+SILENT_SECONDS = 0.5
+"""Without a Snapshot, after which the last one says nothing any more."""
 MOST_WAITING = 1 << 20
 """Bytes the daemon has not read yet, after which it is thought to hang."""
 
@@ -46,7 +49,7 @@ class Gone(ConnectionError):
 
 class Daemon:
     """told: called with every Snapshot; gone: when the daemon is lost. `snapshot` is the last one, and None while the
-    daemon is not there; `why` says why that is."""
+    daemon is not there or silent; `why` says why that is."""
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class Daemon:
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, asyncio.Future[Reply]] = {}
         self._waiting: list[asyncio.Future[None]] = []
-        self._number, self._seq = 0, 0
+        self._number, self._seq, self._heard = 0, 0, 0.0
 
     async def run(self) -> None:
         """For ever."""
@@ -85,11 +88,14 @@ class Daemon:
         self._number += 1
         number = self._number
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        stops = isinstance(message, Stop | Estop)
+        seconds = STOP_SECONDS if stops else ANSWER_SECONDS
         try:
             self.say(message, number)
-            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+            reply = await asyncio.wait_for(answer, seconds)
         except TimeoutError:
-            raise Gone(f"the daemon has not answered within {ANSWER_SECONDS:g} s; stop the arm by hand") from None
+            what = "not stopped: use the hardware e-stop" if stops else "stop the arm by hand"
+            raise Gone(f"the daemon has not answered within {seconds:g} s; {what}") from None
         finally:
             self._asked.pop(number, None)
         if isinstance(message, Take) and reply.lease:
@@ -133,7 +139,10 @@ class Daemon:
                 if isinstance(message, Bye):
                     return "the daemon has stopped the arm and ended; start it again"
                 self._take(message)
-        return "the daemon is gone; its guard has stopped the arm: look at its log, and start it again"
+        return (
+            "the daemon is gone; its guard should have stopped the arm: if it moves, use the hardware e-stop; look at "
+            "their logs, and start it again"
+        )
 
     def _take(self, message: Message) -> None:
         match message:
@@ -144,7 +153,7 @@ class Daemon:
             case Reply() if (answer := self._asked.get(message.to)) is not None and not answer.done():
                 answer.set_result(message)
             case Snapshot():
-                self.snapshot = message
+                self.snapshot, self._heard = message, asyncio.get_running_loop().time()
                 self.told(message)
                 self._wake()
 
@@ -167,6 +176,14 @@ class Daemon:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            silent = asyncio.get_running_loop().time() - self._heard
+            if self.snapshot is not None and silent > SILENT_SECONDS:
+                self.snapshot = None
+                self.why = (
+                    "the daemon is silent: it hangs, or is busy opening or energising the arm; if the arm moves, use "
+                    "the hardware e-stop"
+                )
+                self._wake()
             try:
                 self.say(Beat())
             except Gone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -22,32 +24,50 @@ class AskError(RuntimeError):
     """Why the robot does not answer, and the mend."""
 
 
-def _caller(robot: Path) -> tuple[Caller, Hello]:
-    """Raises AskError where there is no daemon."""
+NOT_STOPPED = "not stopped: use the hardware e-stop"
+
+
+@contextmanager
+def _calling(robot: Path, consequence: str = "", seconds: float = 5.0) -> Iterator[tuple[Caller, Hello]]:
+    """Raises AskError, with the consequence, where there is no daemon, and where one is silent for so many seconds."""
     path = socket_path(read(robot).journal)
     try:
-        caller = Caller(path)
-        hello = caller.hear()
+        caller = Caller(path, seconds)
     except OSError as error:
-        raise AskError(f"no daemon is at {path} ({error.strerror or error}); `rapport robot run` starts one") from error
-    assert isinstance(hello, Hello)
-    return caller, hello
+        why = f"no daemon is at {path} ({error.strerror or error}); `rapport robot run` starts one"
+        raise AskError(f"{why}{consequence}") from error
+    try:
+        hello = caller.hear()
+        assert isinstance(hello, Hello)
+        yield caller, hello
+    except TimeoutError:
+        raise AskError(f"the daemon at {path} is there, and silent for {seconds:g} s: it hangs{consequence}") from None
+    except OSError as error:
+        raise AskError(f"the daemon at {path} is gone ({error}){consequence}") from error
+    finally:
+        caller.close()
+
+
+def _next(caller: Caller) -> Snapshot:
+    while not isinstance(snapshot := caller.hear(), Snapshot):
+        pass
+    return snapshot
+
+
+def _power(hello: Hello, snapshot: Snapshot) -> str:
+    return ", ".join(n for n, on in zip(hello.names, snapshot.powered, strict=True) if on) or "none"
 
 
 def status(robot: Path) -> int:
     """Prints it; 1 where something is latched or nobody guards."""
-    caller, hello = _caller(robot)
-    try:
-        while not isinstance(snapshot := caller.hear(), Snapshot):
-            pass
-    finally:
-        caller.close()
+    with _calling(robot) as (caller, hello):
+        snapshot = _next(caller)
     with np.printoptions(precision=3, suppress=True):
         lines = {
             "state": f"{snapshot.mode}{f' ({snapshot.cause})' if snapshot.cause else ''}",
             "guard": "lives" if snapshot.guarded else "is not there",
             "lease": snapshot.holder or "nobody",
-            "power": ", ".join(n for n, on in zip(hello.names, snapshot.powered, strict=True) if on) or "none",
+            "power": _power(hello, snapshot),
             "position": " ".join(f"{n} {p:.3f}" for n, p in zip(hello.names, snapshot.position, strict=True)),
             "loop": f"{hello.rate:g} Hz{', FIFO' if hello.fifo else ''}, {snapshot.overruns} overruns",
             "missed": f"{snapshot.misses} of {snapshot.seq} readings",
@@ -59,18 +79,22 @@ def status(robot: Path) -> int:
 
 
 def stop(robot: Path, estop: bool, category: int | None) -> int:
-    """Returns once the daemon has begun to."""
+    """Returns once the daemon has begun to, and prints what it and the arm say then."""
     if category not in (None, 0, 1, 2):
         raise ValueError(f"--category is {category}; give 0, 1 or 2.")
-    caller, hello = _caller(robot)
-    try:
+    with _calling(robot, f"; {NOT_STOPPED}", seconds=1.0) as (caller, hello):
         kind = cast(Literal[0, 1, 2], hello.stop if category is None else category)
         who = "the command line"
-        refused = caller.ask(Estop(who) if estop else Stopping(kind, who)).refused
-    finally:
-        caller.close()
-    print(refused or ("e-stop: the power is off, and it is latched" if estop else f"stopped, category {kind}"))
-    return 1 if refused else 0
+        if refused := caller.ask(Estop(who) if estop else Stopping(kind, who)).refused:
+            print(f"{refused}; {NOT_STOPPED}")
+            return 1
+        _next(caller)  # of the tick in which it was heard: who has power was read before
+        snapshot = _next(caller)
+    what = "e-stop, latched" if estop else f"stop, category {kind}"
+    print(
+        f"{what}: {snapshot.mode}{f' ({snapshot.cause})' if snapshot.cause else ''}, power: {_power(hello, snapshot)}"
+    )
+    return 0
 
 
 def folder_of(robot: Path) -> Path:

@@ -1,6 +1,6 @@
 """`rapport robot run`: daemon, guard and gateway as three processes, each started again but the daemon.
 
-A daemon that died is not started again by this: its guard has stopped the arm and latched why, and somebody is to look.
+A daemon that died is not started again by this: its guard stops the arm and latches why, and somebody is to look.
 """
 
 from __future__ import annotations
@@ -108,8 +108,15 @@ def _watch(processes: Processes, words: Mapping[str, Sequence[str]]) -> int:
     while True:
         time.sleep(AGAIN_SECONDS)
         if (code := processes.running["armd"].poll()) is not None:
-            say("the daemon ended; its guard has stopped the arm: look at what it said above, and start it again")
-            return 1 if code else 0
+            if not code:
+                say("the daemon has stopped the arm and ended; start it again")
+                return 0
+            processes.end("guard")  # which stops the arm before it ends, and says so
+            say(
+                "the daemon died; its guard should have stopped the arm, and if it moves, use the hardware e-stop: "
+                "look at what is said above, and start it again"
+            )
+            return 1
         for name in words:
             if processes.running[name].poll() is not None:
                 say(f"the {name} ended, and is started again")

@@ -4,18 +4,20 @@ was told. `Rig` has its arm in this process (the twin), or an emulated one, anot
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from embodied.contract import Contract, Joint, Source
 from hardware.armd import begun, robot_of
 from hardware.arms.calibration import save
 from hardware.arms.make import arm_of
 from hardware.carried import Arrived
 from hardware.chunks import Chunk
 from hardware.clock import VirtualClock
-from hardware.config import read
+from hardware.config import Config, read
 from hardware.link import Ask, Beat, Leader, Reply, Stop, Take
 from hardware.tick import tick
 
@@ -39,6 +41,17 @@ def toml(folder: Path, family: str, names, arm="", joint=(), more="", rate=100.0
     path = folder / "robot.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+def contract(config: Config) -> str:
+    """Of a policy that looks at this robot's joints and nothing else."""
+    limits = config.limits
+    n = len(limits.names)
+    ranges = zip(limits.names, limits.lower.tolist(), limits.upper.tolist(), strict=True)
+    sees = (Source("joint angles", n, "rad", "joint"),)
+    joints = tuple(Joint(*joint) for joint in ranges)
+    made = Contract("bench", joints, 20.0, "joint_position", sees, (0.0,) * n, (1.0,) * n, (), "to move")
+    return json.dumps(asdict(made))
 
 
 class Rig:
@@ -103,9 +116,13 @@ class Rig:
         assert refused == "", refused
         return self.tick()
 
+    def start(self, **more):
+        """What a policy's gateway asks."""
+        return Ask("start", self.lease, contract=contract(self.robot.config), **more)
+
     def starts(self, what="start", **more):
         self.arms()
-        reply = self.ask(Ask(what, self.lease, **more))
+        reply = self.ask(self.start(**more) if what == "start" else Ask(what, self.lease, **more))
         assert reply.refused == "", reply.refused
         return self.snapshots[-1]
 

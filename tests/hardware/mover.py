@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from hardware.chunks import Chunk
+from hardware.config import read
 from hardware.doors import Caller
 from hardware.link import BEAT_SECONDS, Ask, Beat, Snapshot, Take
+from tests.hardware.harness import contract
 
 
 def main(path: Path) -> None:
     caller = Caller(path, 20.0)
     lease = caller.ask(Take("mover", 60.0)).lease
-    for what in ("arm", "start"):
-        if refused := caller.ask(Ask(what, lease, "go up and down")).refused:
+    made = contract(read(path.parent.with_name("robot.toml")))
+    for ask in (Ask("arm", lease), Ask("start", lease, "go up and down", made)):
+        if refused := caller.ask(ask).refused:
             sys.exit(refused)
 
     def beat() -> None:

@@ -59,6 +59,14 @@ class Robot:
     def guard(self, **more):
         return self.run("guard", "hardware.guard", str(self.file), **more)
 
+    def guard_says(self):
+        """All until what it did about a daemon that died."""
+        said = ""
+        while "died" not in said:
+            said += (line := self.processes["guard"].stderr.readline())
+            assert line, f"the guard ended: {said}"
+        return said
+
     def moves(self):
         """A busy machine may stop it before it has begun: then once more."""
         for _ in range(10):

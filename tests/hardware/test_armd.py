@@ -2,12 +2,15 @@ import inspect
 import subprocess
 import sys
 
-from hardware.armd import PATIENCE
+from hardware import guard, latch
+from hardware.armd import LATCH, PATIENCE
 from hardware.arms.calibration import save
 from hardware.arms.lerobot import LeRobot
-from hardware.arms.make import FAMILIES, TRIES
+from hardware.arms.make import FAMILIES, TRIES, stopper
+from hardware.clock import RealClock
+from hardware.config import read
 from hardware.emulators.presets import calibration
-from tests.hardware.harness import toml
+from tests.hardware.harness import TWIN, toml
 
 FORBIDDEN = ("torch", "fastapi", "uvicorn", "pydantic", "mujoco", "av", "hardware.emulators")
 CODE = """
@@ -37,3 +40,11 @@ def test_systemd_waits_while_an_arm_is_opened_again():
     start = inspect.signature(LeRobot).parameters["start"].default
     assert set(PATIENCE) == set(FAMILIES) - {"twin"}
     assert PATIENCE["lerobot"] > TRIES * start and min(PATIENCE.values()) >= 5
+
+
+def test_a_guard_that_could_stop_nothing_does_not_say_that_it_did(tmp_path):
+    config = read(toml(tmp_path, "twin", TWIN))
+    said = guard._stopped(config, stopper(config, RealClock()), "the daemon died")
+    assert "nobody but the daemon could stop this arm (twin)" in said and "hardware e-stop" in said
+    found = latch.read(config.journal / LATCH)
+    assert found is not None and found.mode == "FAULT"

@@ -52,6 +52,17 @@ def test_a_scene_of_another_size(tmp_path):
     assert "size is 2 for the policy, here it is 3" in " ".join(objections(config(tmp_path), other))
 
 
+def test_more_joints_than_there_are_and_velocities_that_nobody_measures(tmp_path):
+    moving = Source("speeds", 3, "rad/s", "joint")
+    made = replace(CONTRACT, observation=(*SEES, moving), mean=(0.0,) * 9, std=(1.0,) * 9)
+    here = config(tmp_path)
+    assert objections(here, made, {"velocity"}) == objections(here, made) == []
+    assert objections(here, made, ()) == ["the policy looks at 'speeds' (rad/s), and this arm measures no velocities"]
+    sees = (Source("joint angles", 14, "rad", "joint"), SEES[1])
+    many = replace(CONTRACT, observation=sees, mean=(0.0,) * 17, std=(1.0,) * 17)
+    assert objections(here, many) == ["the policy looks at 14 'joint angles' (rad), the robot has 3 joints"]
+
+
 def test_nothing_that_it_looks_at_is_here(tmp_path):
     alone = replace(CONTRACT, observation=(Source("lid", 1, "m", "scene"),), mean=(0.0,), std=(1.0,))
     assert objections(config(tmp_path), alone) == [
@@ -67,6 +78,8 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
     rig.arms()
     reply = rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(CONTRACT))))
     assert "not for this robot" in reply.refused and "[scene.cup]" in reply.refused
+    assert "send the text of its contract.json" in rig.ask(Ask("start", rig.lease, "put it there")).refused
+    assert rig.snapshots[-1].mode == "HOLD" and rig.carried.journal is None
     assert "not readable JSON" in rig.ask(Ask("start", rig.lease, "", "{")).refused
     own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
     assert rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(own)))).refused == ""

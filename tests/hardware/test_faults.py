@@ -26,18 +26,23 @@
 """
 
 import resource
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hardware.arm import ArmError
 from hardware.armd import main, schedule
+from hardware.arms.twin import Twin
 from hardware.carried import Happened
 from hardware.journal import Event, Tick, journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Estop, GiveBack, Leader, Scene, Seen, Stop, Take
+from hardware.machine import MOVING
 from hardware.machine import Event as Happens
 from hardware.motion import apply
+from hardware.tick import DISK_TICKS
 from tests.hardware.harness import GATEWAY, JOINT, PERIOD, TWIN, Rig, servos, toml, twin
 
 ALL = [1, 2, 3, 4, 5, 6]
@@ -227,7 +232,7 @@ def test_15_a_policy_that_hangs(arm):
     arm.moves(ticks=10)  # it is back, and nothing moves
     assert arm.snapshots[-1].mode == "HOLD" and (arm.snapshots[-1].command == held).all()
     assert "start it first" in arm.replies[-1][1].refused
-    assert arm.ask(Ask("start", arm.lease)).refused == ""
+    assert arm.ask(arm.start()).refused == ""
     assert arm.moves(ticks=10).mode == "RUNNING"
 
 
@@ -265,12 +270,40 @@ def test_16_whoever_commands_is_no_longer_there(rig, how):
     rig.until("HOLD", 30)
     if how != "silent":
         rig.beats = True
-        assert "lease" in rig.ask(Ask("start", rig.lease)).refused
+        assert "lease" in rig.ask(rig.start()).refused
         rig.take()
     rig.beats = True
     rig.tick(20)
     assert rig.snapshots[-1].mode == "HOLD"
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
+
+
+@pytest.mark.parametrize("what", ["start", "home"])
+def test_16_given_back_and_taken_by_another_in_the_same_tick(rig, what):
+    if what == "start":
+        running(rig)
+    else:
+        rig.starts("home")
+        rig.tick(5)
+    assert rig.snapshots[-1].mode in MOVING
+    rig.say(GiveBack(rig.lease))
+    rig.say(Take("bob", 60.0), client=2)
+    rig.tick()
+    last = rig.snapshots[-1]
+    assert last.holder == "bob" and last.mode == "STOPPING" and "given back" in last.cause
+    rig.until("HOLD", 30)
+
+
+def test_17_what_was_seen_before_a_stop_is_no_longer_answered(rig):
+    running(rig)
+    late = rig.chunk(np.full(25, 0.5), seq=10**6)
+    rig.ask(Stop(2, "anna"))
+    rig.until("HOLD", 30)
+    assert rig.ask(rig.start()).refused == ""
+    first = rig.chunk(np.full(25, 0.2), seq=10**6 + 1)
+    refused = rig.ask(late).refused
+    assert "never sent, or long ago" in refused and rig.carried.way is None
+    assert rig.ask(first).refused == "" and rig.carried.way is not None  # the first Snapshot after the start is
 
 
 def test_17_chunks_that_answer_nothing(rig):
@@ -348,14 +381,38 @@ def test_21_a_disk_that_takes_no_more(rig):
     assert rig.snapshots[-1].cause and latched(rig.robot.latch) is None
     found = recover(path)
     assert not found.whole and len(found.ticks) >= 15
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
 
 
 def test_21_no_episode_is_begun_on_a_disk_that_is_nearly_full(rig):
     rig.arms()
     rig.carried.disk_free = 1 << 29
-    assert "free some space" in rig.ask(Ask("start", rig.lease)).refused
+    assert "free some space" in rig.ask(rig.start()).refused
     assert rig.tick().mode == "HOLD" and not journals(rig.robot.config.journal)
+
+
+def test_21_a_folder_that_is_gone_ends_no_tick(rig):
+    rig.robot = replace(rig.robot, free=lambda folder: shutil.disk_usage(folder).free)
+    rig.arms()
+    shutil.rmtree(rig.robot.config.journal, ignore_errors=True)
+    last = rig.tick(DISK_TICKS + 1)
+    assert last.mode == "HOLD" and last.disk_free == 0
+    assert "free some space" in rig.ask(rig.start()).refused
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_a_driver_that_fails_is_a_fault_and_ends_no_tick(rig, what):
+    running(rig)
+    own = getattr(rig.arm, what)
+
+    def fails(*given):
+        raise ArmError("the SDK sent nothing; this is a defect of the driver")
+
+    setattr(rig.arm, what, fails)
+    rig.tick(3)
+    setattr(rig.arm, what, own)
+    rig.until("FAULT", 60)
+    assert "defect of the driver" in rig.snapshots[-1].cause
 
 
 def test_23_without_a_guard_nothing_moves(rig):
@@ -430,6 +487,28 @@ def test_28_an_estop_by_a_signal(rig):
     assert rig.snapshots[-1].mode == "ESTOP"
 
 
+@pytest.mark.parametrize("moving", [True, False])
+def test_28_an_arm_that_cannot_cut_its_power_says_so(rig, moving):
+    """As LeRobot's: whatever it is asked for, it holds."""
+    rig.arm.stop = lambda category: Twin.stop(rig.arm, 2)
+    running(rig) if moving else rig.arms()
+    for _ in range(2):
+        rig.ask(Estop("anna"), client=2)
+        last = rig.tick()
+        assert last.mode == "ESTOP" and last.powered.all()
+        assert last.cause == "an e-stop by anna; this arm cannot cut its power: it holds"
+    assert latched(rig.robot.latch).cause == last.cause
+    assert rig.ask(Ask("reset", rig.lease)).refused == ""
+    last = rig.tick()
+    assert last.mode == "READY" and "cannot cut its power" in last.cause and rig.carried.power
+    rig.arms()
+    rig.ask(Ask("home", rig.lease))
+    rig.tick(10)
+    rig.tick(ending=True)
+    assert rig.snapshots[-1].mode == "STOPPING" and rig.carried.power  # and it brakes when it is told to end
+    rig.until("READY", 60)
+
+
 def test_29_resets_that_are_refused(rig):
     running(rig)
     assert "reset is for" in rig.ask(Ask("reset", rig.lease)).refused
@@ -444,7 +523,7 @@ def test_29_resets_that_are_refused(rig):
         assert "reset it first" in rig.ask(Ask(what, rig.lease)).refused
     assert rig.ask(Ask("reset", rig.lease)).refused == ""
     assert rig.tick().mode == "READY" and latched(rig.robot.latch) is None
-    assert "HOLD" in rig.ask(Ask("start", rig.lease)).refused
+    assert "HOLD" in rig.ask(rig.start()).refused
 
 
 def test_29_a_latch_outlives_the_daemon(tmp_path):
@@ -519,7 +598,7 @@ def test_34_a_person_takes_over_and_gives_back(rig):
     assert rig.snapshots[-1].source == "human"
     assert np.abs(rig.snapshots[-1].command - rig.leads).max() < 1e-3
     rig.leads = None
-    assert rig.ask(Ask("start", rig.lease)).refused == ""
+    assert rig.ask(rig.start()).refused == ""
     rig.moves(ticks=20)
     commands = np.array([snapshot.command for snapshot in rig.snapshots[at - 1 :]])
     steps = np.diff(commands, axis=0)

@@ -142,8 +142,7 @@ def stopped_by_the_daemon(robot, who):
 
 
 def stopped_by_the_guard(robot):
-    while "died" not in (line := robot.processes["guard"].stdout.readline()):
-        assert line, "the guard ended"
+    line = robot.guard_says()
     assert "unsure" not in line and "could not" not in line, line
     robot.rests()
     assert all(robot.control("state")["powered"])  # category 2: it holds

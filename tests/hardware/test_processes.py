@@ -14,11 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from hardware.config import read
 from hardware.doors import Caller
+from hardware.guard import HOLD_SECONDS
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Take
 from hardware.priority import DAEMON, GUARD
+from tests.hardware.harness import contract
 from tests.hardware.processes import SECONDS, Robot
 
 pytestmark = pytest.mark.slow
@@ -40,8 +43,8 @@ def test_22_killed_daemons_leave_an_arm_that_stands(robot):
         robot.moves()
         time.sleep(draw.uniform(0.0, 0.3))
         robot.kill("armd")
-        line = robot.processes["guard"].stdout.readline()
-        assert "died" in line and "unsure" not in line and "could not" not in line, line
+        line = robot.guard_says()
+        assert "stopped in" in line and "unsure" not in line and "could not" not in line, line
         robot.rests()
         assert all(robot.control("state")["powered"])  # category 2: it holds
         assert latched(robot.folder / "latch.json").mode == "FAULT"
@@ -64,8 +67,41 @@ def test_22_a_daemon_that_hangs_is_ended_and_the_arm_stopped(robot):
     robot.moves()
     robot.kill("armd", signal.SIGSTOP)
     assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
-    assert "died" in robot.processes["guard"].stdout.readline()
+    assert "stopped in" in robot.guard_says()
     robot.rests()
+
+
+def test_22_a_guard_that_is_told_to_end_stops_the_arm_first(robot):
+    robot.armd()
+    robot.guard()
+    robot.moves()
+    robot.kill("armd")
+    robot.processes["armd"].wait(SECONDS)
+    robot.kill("guard", signal.SIGTERM)
+    assert "stopped in" in robot.guard_says()
+    assert robot.processes["guard"].wait(SECONDS) == 0
+    robot.rests()
+    assert latched(robot.folder / "latch.json").mode == "FAULT"
+
+
+def test_22_a_daemon_that_hangs_while_the_arm_holds_is_ended_too(robot):
+    """It would hear no e-stop; without power there is nothing to stop."""
+    robot.armd()
+    robot.guard()
+    robot.kill("armd", signal.SIGSTOP)
+    time.sleep(HOLD_SECONDS + 1.0)
+    assert robot.processes["armd"].poll() is None
+    robot.kill("armd", signal.SIGCONT)
+    caller = Caller(robot.socket)
+    robot.control("pose", position=[0.0] * 6)
+    lease = caller.ask(Take("anna", 60.0)).lease
+    robot.until(lambda: caller.ask(Ask("arm", lease)).refused == "")
+    robot.told("HOLD", caller)
+    robot.kill("armd", signal.SIGSTOP)
+    assert robot.processes["armd"].wait(SECONDS) == -signal.SIGKILL
+    assert "stopped in" in robot.guard_says()
+    assert all(robot.control("state")["powered"])
+    assert latched(robot.folder / "latch.json").mode == "FAULT"
 
 
 def test_23_a_killed_gateway_and_a_killed_guard(robot):
@@ -89,7 +125,8 @@ def test_23_a_killed_gateway_and_a_killed_guard(robot):
     lease = caller.ask(Take("anna", 60.0)).lease
     assert "guard" in caller.ask(Ask("start", lease)).refused
     robot.guard()
-    robot.until(lambda: caller.ask(Ask("start", lease)).refused == "")
+    begin = Ask("start", lease, contract=contract(read(robot.file)))
+    robot.until(lambda: caller.ask(begin).refused == "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -154,11 +191,12 @@ def test_a_guard_that_may_not_come_first_says_so_and_guards(robot):
     assert "guards" in robot.guard(before=forbidden)
     robot.moves()
     robot.kill("armd")
-    assert "died" in robot.processes["guard"].stdout.readline()
+    said = robot.guard_says()
+    assert "stopped in" in said
     robot.rests()
     robot.kill("guard", signal.SIGTERM)
-    said = robot.processes["guard"].stderr.read().splitlines()
-    assert [line for line in said if "FIFO" in line] == [
+    said += robot.processes["guard"].stderr.read()
+    assert [line for line in said.splitlines() if "FIFO" in line] == [
         "the guard: it is scheduled like any other process (SCHED_FIFO is not permitted; set LimitRTPRIO)"
     ]
 

@@ -91,5 +91,29 @@ def test_who_has_only_the_file_can_stop_it(tmp_path, request, family):
     assert np.abs(np.array(emulator.control("state")["position"]) - before["goal"]).max() < 0.1
 
 
+@pytest.mark.parametrize("dead", [[4], [1, 6]])
+@pytest.mark.parametrize("family", ["so101", "dynamixel"])
+def test_dead_servos_keep_none_of_the_others_from_being_stopped(tmp_path, request, family, dead):
+    emulator = request.getfixturevalue(family)
+    save(tmp_path / "c.json", emulator.calibration)
+    words = f'port = "{emulator.port}"\ncalibration = "c.json"\nspare_ms = 150.0\nbudget_s = 0.2'
+    config = read(toml(tmp_path, family, SERVOS, arm=words))
+    emulator.control("pose", position=[0.0] * 6)
+    arm, stop = arm_of(config, RealClock()), stopper(config, RealClock())
+    arm.open()
+    arm.enable()
+    arm.write(np.full(6, 0.5))
+    emulator.control("advance", seconds=0.05)
+    arm.close()
+    emulator.control("faults", dead=dead)
+    report = stop()
+    lives = [i for i in range(6) if i + 1 not in dead]
+    assert report.unsure == tuple(SERVOS[i - 1] for i in dead)
+    state = emulator.control("state")
+    assert all(state["powered"][i] for i in lives)
+    goals = np.array(state["goal"])
+    assert goals[lives].max() < 0.45, goals  # they were on their way to .5
+
+
 def test_nobody_else_can_stop_a_twin(tmp_path):
     assert stopper(read(toml(tmp_path, "twin", TWIN)), RealClock())() is None

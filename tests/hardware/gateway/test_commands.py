@@ -1,6 +1,7 @@
 """What is asked over HTTP and over the WebSocket reaches the arm, under one lease, and why not if not."""
 
 import json
+import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -288,3 +289,20 @@ def test_metrics(robot):
         "robot_gateway_refused",
     ):
         assert line in text, line
+
+
+def test_a_daemon_that_hangs_is_not_shown_as_well(robot):
+    """The last of these tests: without power the arm falls meanwhile."""
+    with robot.http() as http:
+        daemon = robot.processes["armd"]
+        daemon.send_signal(signal.SIGSTOP)
+        try:
+            state = robot.until(connected=False)
+            assert "the daemon is silent" in state["why"] and "hardware e-stop" in state["why"]
+            asked = time.monotonic()
+            refused = http.post("/v1/estop")
+            assert refused.status_code == 503 and "not stopped: use the hardware e-stop" in refused.json()["detail"]
+            assert time.monotonic() - asked < 4.0
+        finally:
+            daemon.send_signal(signal.SIGCONT)
+        robot.until(connected=True, mode="ESTOP")  # it was heard in the end

@@ -206,6 +206,32 @@ def test_somebody_elses_server_with_a_contract_of_ours(tmp_path, policy):
     assert asked[0]["prompt"] == "fold the cloth" and asked[0]["observation/scene/goal"].tolist() == SCENE["goal"]
 
 
+def test_a_slow_server_is_followed_for_one_start_only(tmp_path, policy):
+    """Stopped and started again while it still thinks."""
+    asked = []
+
+    def answer(observation):
+        asked.append(observation["prompt"])
+        time.sleep(0.9 if asked[-1] == "first" and len(asked) > 1 else 0.1)
+        return {"actions": np.repeat(observation["observation/state"][None], 20, 0).astype("f4")}
+
+    with foreign(answer) as server, led(tmp_path, server, "", *contract(tmp_path, policy)) as (robot, http):
+        assert http.post("/v1/start", json={"task": "first"}).json() == {"done": True}
+        while asked.count("first") < 2:
+            time.sleep(0.01)
+        http.post("/v1/stop")
+        robot.until(mode="HOLD")
+        assert http.post("/v1/start", json={"task": "second"}).json() == {"done": True}
+        begun = len(asked)
+        time.sleep(2.0)
+        assert robot.state()["mode"] == "RUNNING"
+        assert http.post("/v1/start", json={"task": "third"}).status_code == 409  # and the second leads on
+        time.sleep(1.0)
+        assert robot.state()["mode"] == "RUNNING" and robot.state()["policy"] == "the policy leads"
+        http.post("/v1/stop")
+    assert "first" not in asked[begun + 1 :] and asked[-1] == "second"
+
+
 @pytest.mark.parametrize(
     "said",
     [

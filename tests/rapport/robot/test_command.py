@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from hardware.config import read
+from hardware.link import socket_path
 from policies.export import export
 from policies.mlp import Layers
 from rapport.cli import main
@@ -157,12 +158,27 @@ def test_what_cannot_be_is_one_sentence(tmp_path, capsys):
     emulate("cup", tmp_path, 8600)
     assert main(["robot", "status", str(tmp_path / "robot.toml")]) == 2
     assert "`rapport robot run` starts one" in capsys.readouterr().err
+    assert main(["robot", "stop", str(tmp_path / "robot.toml"), "--estop"]) == 2
+    said = capsys.readouterr().err
+    assert "no daemon is at" in said and "not stopped: use the hardware e-stop" in said
     assert main(["robot", "stop", str(tmp_path / "robot.toml"), "--category", "3"]) == 2
     assert main(["robot", "serve", str(tmp_path)]) == 2
     assert "contract.json" in capsys.readouterr().err
     assert main(["robot", "episodes", str(tmp_path / "robot.toml")]) == 0
     assert main(["robot", "calibrate", str(tmp_path / "robot.toml"), "--serial", "x"]) == 2
     assert "are calibrated" in capsys.readouterr().err
+
+
+def test_a_stop_that_nobody_hears_says_that_it_is_none(tmp_path, capsys):
+    emulate("cup", tmp_path, 8600)
+    where = socket_path(read(tmp_path / "robot.toml").journal)
+    where.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(where))
+        hanging.listen()
+        assert main(["robot", "stop", str(tmp_path / "robot.toml"), "--estop"]) == 2
+    said = capsys.readouterr().err
+    assert "it hangs" in said and "not stopped: use the hardware e-stop" in said and "starts one" not in said
 
 
 @pytest.mark.slow
