@@ -81,8 +81,8 @@ def _watch(caller: Caller, daemon: int, holding: float, signals: Signals) -> boo
                 return _dead(daemon, 1.0)
         elif daemon in ready:
             return True
-        elif signals.ending:  # after the others: whoever ends this guard may have seen the daemon die
-            return _dead(daemon, 0.0)
+        if signals.ending and not _dead(daemon, 0.0):  # of one that is dead all is heard out first: it may have said Bye
+            return False
         if time.monotonic() - heard > patience:
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
             return _dead(daemon, 1.0)

@@ -117,7 +117,7 @@ def own_terms(whole: Episode) -> list[Episode]:
         kept = {name: each[at] for name, each in info.items()}
         kept["missed"] = np.maximum.reduceat(info["missed"][:stop], at)  # what happened between two looks, too
         kept["clipped"] = np.maximum.reduceat(info["clipped"][:stop], at)
-        since = {int(t): things for t, things in told["moved"].items() if at[0] < int(t) <= at[-1]}
+        since = {int(t): things for t, things in told.get("moved", {}).items() if at[0] < int(t) <= at[-1]}
         moved = {str(int(np.searchsorted(at, t))): things for t, things in since.items()}
         kept["about"] = _bytes({**told, "hands": hands, "scene": scene(whole, int(at[0])), "moved": moved, "own": True})
         ended = whole.terminated and stop == len(whole)
@@ -142,7 +142,7 @@ def scene(episode: Episode, step: int) -> dict[str, list[float]]:
     """Where things were known to be at this step: somebody may have told it anew since the episode began. Raises
     EpisodeError as `about`."""
     told = about(episode)
-    since = [t for t in map(int, told["moved"]) if t <= step]
+    since = [t for t in map(int, told.get("moved", {})) if t <= step]
     found: dict[str, list[float]] = told["moved"][str(max(since))] if since else told["scene"]
     return found
 

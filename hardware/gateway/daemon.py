@@ -35,7 +35,7 @@ from hardware.link import (
 )
 
 AGAIN_SECONDS = 0.25
-ANSWER_SECONDS, STOP_SECONDS = 5.0, 1.0
+ANSWER_SECONDS, STOP_SECONDS = 20.0, 1.0  # a UR takes its time to power up
 """For which a reply is waited for: whoever asked for a stop is not to wait long for the truth."""
 SILENT_SECONDS = 0.5
 """Without a Snapshot, after which the last one says nothing any more."""

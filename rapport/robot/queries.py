@@ -90,7 +90,7 @@ def runs(episode: Episode, rules: Rules, source: int) -> list[tuple[int, int]]:
     good = (info["source"] == source) & ~info["stopped"] & (info["missed"] == 0) & (info["age"] <= rules.age)
     most = LATE_LOOK + 0.5 if about(episode).get("own") else 1.75  # of those in own terms `own_terms` has judged
     late = np.concatenate([[False], np.diff(info["time"]) > most * step])
-    late[[int(t) for t in about(episode)["moved"]]] = True  # things are elsewhere from there on
+    late[[int(t) for t in about(episode).get("moved", {})]] = True  # things are elsewhere from there on
     found, begin = [], -1
     for t in range(len(good) + 1):
         ends = t == len(good) or not good[t] or late[t]

@@ -74,6 +74,9 @@ def test_22_a_daemon_that_hangs_is_ended_and_the_arm_stopped(robot):
 def test_22_a_guard_that_is_told_to_end_stops_the_arm_first(robot):
     robot.armd()
     robot.guard()
+    robot.kill("guard", signal.SIGTERM)  # while the daemon lives and talks there is nothing to stop
+    assert robot.processes["guard"].wait(SECONDS) == 0
+    robot.guard()
     robot.moves()
     robot.kill("armd")
     robot.processes["armd"].wait(SECONDS)
