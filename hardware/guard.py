@@ -81,7 +81,7 @@ def _watch(caller: Caller, daemon: int, holding: float, signals: Signals) -> boo
                 return _dead(daemon, 1.0)
         elif daemon in ready:
             return True
-        if signals.ending and not _dead(daemon, 0.0):  # of one that is dead all is heard out first: it may have said Bye
+        if signals.ending and not _dead(daemon, 0.0):  # one that is dead is heard out first: it may have said Bye
             return False
         if time.monotonic() - heard > patience:
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
