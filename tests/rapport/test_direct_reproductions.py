@@ -87,7 +87,12 @@ def test_a_correction_puts_the_right_word_in():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("key", "domain"), [(key, domain) for key, (file, _) in KEYS.items() for domain in file.DOMAINS]
+    ("key", "domain"),
+    [
+        pytest.param(key, domain, marks=[pytest.mark.long] if domain == "tutor" else [])
+        for key, (file, _) in KEYS.items()
+        for domain in file.DOMAINS
+    ],
 )
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(key, domain, tmp_path):
     command = [sys.executable, "-m", "rapport", "reproduce", key, "--domain", domain, "--seed", "21", "--json"]

@@ -71,7 +71,12 @@ def test_a_fixed_point_is_one() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("key", "domain"), [(key, domain) for key, (file, _) in KEYS.items() for domain in file.DOMAINS]
+    ("key", "domain"),
+    [
+        pytest.param(key, domain, marks=[pytest.mark.long] if (key, domain) == ("raft", "tutor") else [])
+        for key, (file, _) in KEYS.items()
+        for domain in file.DOMAINS
+    ],
 )
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(key: str, domain: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rapport", "reproduce", key, "--domain", domain, "--seed", "21", "--json"]

@@ -106,6 +106,7 @@ def test_a_policy_learns_from_rankings(nano: LlamaForCausalLM) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)  # pre-training may be part of it
 def test_dpo_gains_and_its_share_falls_when_it_takes_many_small_steps(usual: LlamaForCausalLM) -> None:
     data = preferences(usual, LEARN[:4000], np.random.default_rng(0))

@@ -55,6 +55,7 @@ def test_killed_at_any_instant_it_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Path) -> None:
     """Launched by accelerate on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
@@ -101,6 +102,7 @@ def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_from_imitation_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     """The tutor, all verbs in order: the learned reward rises, and the KL as a sum over all answers is the one that

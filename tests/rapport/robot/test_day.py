@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_day_on_the_bus_becomes_answers_and_another_policy(tmp_path: Path) -> None:
     """`--patient` is what makes it stand on a busy machine: 40 Hz, and a tenth of a second for an answer."""
     words = ["--circle", "--patient", "--places", "1", "--times", "6", "--episodes", "1", "--port", str(free_port())]
