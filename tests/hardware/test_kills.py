@@ -28,7 +28,7 @@ from tests.hardware.processes import SECONDS, Robot
 from tests.hardware.swinging import TOKEN
 
 KILLS = int(os.environ.get("RAPPORT_KILLS", "3"))
-"""Of each process: seven of each take less than 90 s of an idle core together."""
+"""Of each process; a kill takes some seconds."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 30 * KILLS)]
 WITHIN = 0.4
 """Seconds of the motion within which the instants lie."""
