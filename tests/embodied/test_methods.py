@@ -38,7 +38,9 @@ class Given(nn.Module):
 def told(target: Tensor, mask: Tensor) -> Feedback:
     rows = len(target)
     number = torch.arange(rows, dtype=torch.float32)[:, None, None, None].expand(*mask.shape, 1)
-    segments = Segments(number, torch.zeros(*mask.shape, 1), mask, torch.zeros(mask.shape))
+    # What is done tells the alternatives apart, by which a reference's log-probabilities are remembered.
+    act = torch.arange(mask.shape[1], dtype=torch.float32)[:, None, None].expand(*mask.shape, 1)
+    segments = Segments(number, act, mask, torch.zeros(mask.shape))
     return Feedback(segments, target, torch.ones(rows), torch.zeros(rows, dtype=torch.int64), torch.ones(rows).bool())
 
 
