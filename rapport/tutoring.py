@@ -31,7 +31,7 @@ from rapport.beside import NO_CLAIM
 from rapport.reproduce import Comparison, ReproduceError
 
 try:
-    from llm_bridge.lm import LM
+    from llm_bridge.lm import LM, AnchoredLM
     from llm_bridge.testbed import tutor
     from llm_bridge.testbed.measure import Landscape, Measured, landscape, measure
     from llm_bridge.testbed.preferences import preferences
@@ -70,7 +70,7 @@ def tutoring(seed: int) -> Tutor:
     from llm_bridge.testbed.pretrain import pretrained
 
     rng = np.random.default_rng([seed, 90])
-    before = LM(pretrained(CACHE))
+    before = AnchoredLM(pretrained(CACHE))
     for name, weight in before.named_parameters():
         weight.requires_grad_("norm" in name)
     learn, held_out = (x[torch.from_numpy(rng.permutation(len(x)))] for x in tutor.split())
