@@ -8,6 +8,31 @@ from typing import Annotated, Literal
 
 import tyro
 
+MethodName = Literal[
+    "dpo",
+    "f_dpo",
+    "cdpo",
+    "robust_dpo",
+    "length_dpo",
+    "dense_dpo",
+    "ipo",
+    "slic",
+    "kto",
+    "apo_zero",
+    "bco",
+    "nca",
+    "sppo",
+    "sppo_hard",
+    "rankings",
+    "pro",
+    "cpo",
+    "simpo",
+    "orpo",
+    "cpl",
+    "cpl_kl",
+    "em_preference",
+]
+
 
 @dataclass(frozen=True)
 class Align:
@@ -18,30 +43,7 @@ class Align:
     policy: Annotated[str | None, tyro.conf.arg(metavar="P", help_behavior_hint="")] = None
     """What is aligned: the folder of an exported policy (RUN/pretrained, RUN/policy), or module:function or
     file.py:function that makes your own. Without, a new one imitates all segments first."""
-    method: Literal[
-        "dpo",
-        "f_dpo",
-        "cdpo",
-        "robust_dpo",
-        "length_dpo",
-        "dense_dpo",
-        "ipo",
-        "slic",
-        "kto",
-        "apo_zero",
-        "bco",
-        "nca",
-        "sppo",
-        "sppo_hard",
-        "rankings",
-        "pro",
-        "cpo",
-        "simpo",
-        "orpo",
-        "cpl",
-        "cpl_kl",
-        "em_preference",
-    ] = "dpo"
+    method: MethodName = "dpo"
     """How; docs/direct.md says what each is for. em_preference: DPO that learns whose answers can be trusted."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Coefficients of the method, such as beta=.2; a wrong one lists those that there are."""

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from rapport.align.verb import MethodName
+
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
@@ -106,30 +108,7 @@ class Reward(Learning, Answered):
 class Align(Learning, Answered):
     """Fit a model to preferences directly, with no reward model between: DPO, IPO, KTO, SimPO and their kin."""
 
-    method: Literal[
-        "dpo",
-        "f_dpo",
-        "cdpo",
-        "robust_dpo",
-        "length_dpo",
-        "dense_dpo",
-        "ipo",
-        "slic",
-        "kto",
-        "apo_zero",
-        "bco",
-        "nca",
-        "sppo",
-        "sppo_hard",
-        "rankings",
-        "pro",
-        "cpo",
-        "simpo",
-        "orpo",
-        "cpl",
-        "cpl_kl",
-        "em_preference",
-    ] = "dpo"
+    method: MethodName = "dpo"
     """How; docs/direct.md says what each is for."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Coefficients of the method, such as beta=.2; a wrong one lists those that there are."""
