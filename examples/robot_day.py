@@ -17,16 +17,11 @@ quarter of an hour, most of it the arm's own time.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 from scipy.stats import binomtest
 
@@ -47,23 +42,12 @@ from rapport.cup import people
 from rapport.cup.handover import PARTS, agreed, cartesian
 from rapport.cup.measure import wishes_met
 from rapport.cup.train import TEMPERATURE
+from rapport.robot.client import RefusedError, Robot, client, started
 
 START = (0.5, -0.42, 0.27)  # where `rapport robot emulate cup` is at home
 STEPS = 80
 LONGEST = 0.3  # s without a look, after which an episode is not measured
 HURRY = 0.6  # the share of the demonstrations that a cloned policy saw
-
-
-@contextmanager
-def started(*words: object) -> Iterator[str]:
-    """A verb of `rapport robot` that goes on until it is ended, and the line that it says."""
-    command = [sys.executable, "-m", "rapport", "robot", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
 
 
 def places(n: int, seed: int) -> Layouts:
@@ -72,48 +56,27 @@ def places(n: int, seed: int) -> Layouts:
     return replace(drawn, start=np.tile(START, (n, 1)))
 
 
-class RefusedError(RuntimeError):
-    """What the robot would not do, and why."""
-
-
-def ask(client: httpx.Client, what: str, **given: Any) -> dict[str, Any]:
-    said = client.request("PATCH" if what == "renew" else "POST", f"/v1/{what.replace('renew', 'lease')}", json=given)
-    if said.is_error:
-        raise RefusedError(f"{what}: {said.text}")
-    found: dict[str, Any] = said.json()
-    return found
-
-
-def lead(client: httpx.Client, layouts: Layouts) -> None:
+def lead(robot: Robot, layouts: Layouts) -> None:
     """Whatever stops an episode is printed, and the day goes on: after a fault somebody looks, and resets."""
-    client.headers["X-Lease"] = ask(client, "lease", seconds=60)["lease"]
+    robot.take()
     for k in range(len(layouts)):
         scene = {name: getattr(layouts, name)[k].tolist() for name in ("start", "goal", "laptop")}
         try:
-            ask(client, "renew", seconds=60)
-            ask(client, "scene", values=scene)
-            if at_rest(client)["mode"] == "FAULT":
-                ask(client, "reset")
-            if at_rest(client)["mode"] != "HOLD":
-                ask(client, "arm")
-            ask(client, "home")
-            at_rest(client)
-            ask(client, "start", task=f"to {np.round(scene['goal'], 3)} past {np.round(scene['laptop'], 3)}")
+            robot.renew()
+            robot.ask("scene", values=scene)
+            if robot.at_rest()["mode"] == "FAULT":
+                robot.ask("reset")
+            if robot.at_rest()["mode"] != "HOLD":
+                robot.ask("arm")
+            robot.ask("home")
+            robot.at_rest()
+            robot.ask("start", task=f"to {np.round(scene['goal'], 3)} past {np.round(scene['laptop'], 3)}")
             time.sleep(STEPS / 20 + 1)  # a look takes a little longer than its period
-            ask(client, "stop", done=True)
-            state = at_rest(client)
+            robot.ask("stop", done=True)
+            state = robot.at_rest()
             print(f"place {k + 1} of {len(layouts)}: {state['mode']} {state['cause']}", flush=True)
         except RefusedError as error:
             print(f"place {k + 1} of {len(layouts)}: {error}", flush=True)
-
-
-def at_rest(client: httpx.Client) -> dict[str, Any]:
-    for _ in range(500):
-        state: dict[str, Any] = client.get("/v1/state").json()
-        if state["mode"] not in ("RUNNING", "HOMING", "STOPPING") and not state["episode"]:
-            return state
-        time.sleep(0.04)
-    raise SystemExit(f"the robot does not come to rest: {state}")
 
 
 def simulated(policy: Path, layouts: Layouts) -> Array:
@@ -155,9 +118,8 @@ def day(out: Path, policy: Path, layouts: Layouts, args: argparse.Namespace, pus
         started("run", robot, "--policy", server, "--policy-token", out / "token") as page,
     ):
         print(page)
-        base, _, token = page.partition("/#token=")
-        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=20) as client:
-            lead(client, layouts)
+        with client(page) as led:
+            lead(led, layouts)
     episodes = Episodes(out / "episodes-of-the-core")
     done = export(journals(out / "episodes"), episodes)
     found = []

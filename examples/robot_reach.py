@@ -11,16 +11,11 @@ run with its page, and led from home through the points, in real time. Where the
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 
 from embodied.contract import Contract, Joint, Source
@@ -33,6 +28,7 @@ from policies.chain import Chain
 from policies.export import export
 from policies.mlp import Layers
 from policies.observer import Part
+from rapport.robot.client import RefusedError, Robot, client, started
 
 RATE, GAIN = 20.0, 2.5  # Hz; 1/s
 SHARE = 0.6  # of the tool's greatest speed
@@ -137,35 +133,9 @@ def patient(file: Path, family: str) -> None:
     file.write_text(text.replace(f'family = "{family}"', f'family = "{family}"\n{late[family]}'))
 
 
-@contextmanager
-def started(*words: object) -> Iterator[str]:
-    """A verb of `rapport robot` that goes on until it is ended, and the line that it says."""
-    command = [sys.executable, "-m", "rapport", "robot", *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def ask(client: httpx.Client, what: str, **given: Any) -> dict[str, Any]:
-    said = client.post(f"/v1/{what}", json=given)
-    if said.is_error:
-        raise SystemExit(f"{what}: {said.text}")
-    found: dict[str, Any] = said.json()
-    return found
-
-
-def at_rest(client: httpx.Client) -> dict[str, Any]:
-    for _ in range(1000):
-        state: dict[str, Any] = client.get("/v1/state").json()
-        if state["mode"] not in ("RUNNING", "HOMING", "STOPPING") and not state["episode"]:
-            if state["mode"] != "HOLD":
-                raise SystemExit(f"the robot is in {state['mode']}: {state['cause']}")
-            return state
-        time.sleep(0.04)
-    raise SystemExit(f"the robot does not come to rest: {state}")
+def at_rest(robot: Robot) -> None:
+    if (state := robot.at_rest())["mode"] != "HOLD":
+        raise SystemExit(f"the robot is in {state['mode']}: {state['cause']}")
 
 
 class Truth:
@@ -181,25 +151,25 @@ class Truth:
         return self.chain.point(joints[: len(self.chain.axes)])
 
 
-def lead(client: httpx.Client, points: Points, truth: Truth) -> list[Reached]:
-    client.headers["X-Lease"] = ask(client, "lease", seconds=60)["lease"]
-    if client.get("/v1/state").json()["mode"] == "FAULT":  # a UR that had power: it is to be without before it is armed
-        ask(client, "reset")
-    ask(client, "arm")
-    ask(client, "home")
-    at_rest(client)
+def lead(robot: Robot, points: Points, truth: Truth) -> list[Reached]:
+    robot.take()
+    if robot.state()["mode"] == "FAULT":  # a UR that had power: it is to be without before it is armed
+        robot.ask("reset")
+    robot.ask("arm")
+    robot.ask("home")
+    at_rest(robot)
     found = []
     for name, goal in points.items():
-        client.request("PATCH", "/v1/lease", json={"seconds": 60}).raise_for_status()
-        ask(client, "scene", values={"goal": goal})
-        ask(client, "start", task=f"reach {name}")
+        robot.renew()
+        robot.ask("scene", values={"goal": goal})
+        robot.ask("start", task=f"reach {name}")
         begun, since = time.monotonic(), np.inf
         while (now := time.monotonic() - begun) < SECONDS and now < since + 1:
             near = np.linalg.norm(truth() - goal) < WITHIN
             since = min(since, now) if near else np.inf
             time.sleep(0.02)
-        ask(client, "stop", done=bool(since < SECONDS))
-        at_rest(client)
+        robot.ask("stop", done=bool(since < SECONDS))
+        at_rest(robot)
         found.append(Reached(name, since, float(np.linalg.norm(truth() - goal))))
         when = f"within {1e3 * WITHIN:g} mm after {since:.1f} s" if since < SECONDS else "not reached"
         print(f"{name:6} {when}, {1e3 * found[-1].error:.1f} mm away at the end", flush=True)
@@ -226,9 +196,11 @@ def main() -> None:
             started("run", file, "--policy", server, "--policy-token", token) as page,
         ):
             print(page)
-            base, _, secret = page.partition("/#token=")
-            with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {secret}"}, timeout=20) as client:
-                found = lead(client, POINTS[args.family], Truth(robot, control))
+            with client(page) as led:
+                try:
+                    found = lead(led, POINTS[args.family], Truth(robot, control))
+                except (RefusedError, TimeoutError) as error:
+                    raise SystemExit(str(error)) from error
         control.close()
     reached = [one for one in found if one.seconds < SECONDS]
     print(f"{len(reached)} of {len(found)} points reached, in {sum(one.seconds for one in reached):.1f} s")

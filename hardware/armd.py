@@ -123,7 +123,7 @@ def begun(robot: Robot, reading: ArmState) -> Carried:
     for kind in ("connected", "checked"):
         state, _ = transition(state, Event(kind))
     powered = bool(reading.powered.any())
-    carried = Carried(state, reading, reading.position.copy(), power=powered)
+    carried = Carried(state, reading, reading.position.copy(), power=powered, scene=robot.config.layout)
     if (found := latch.read(robot.latch)) is not None:
         carried.state, carried.latched = State(found.mode, cause=found.cause), found.mode
     elif powered:

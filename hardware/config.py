@@ -36,6 +36,7 @@ fps = 30.0
 [scene.cup]                        # numbers that somebody tells the policy, by name
 size = 3
 unit = "m"
+value = [0.3, 0.0, 0.05]           # where it always stands; left out: nobody starts before it is told
 
 [gateway]
 host = "127.0.0.1"
@@ -44,6 +45,7 @@ port = 8600
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +85,8 @@ class CameraConfig:
 
 @dataclass(frozen=True, eq=False)
 class Config:
-    """Of one robot. home: [n] rad, or (). scene: what the policy is told of the world, in order. file: what says so."""
+    """Of one robot. home: [n] rad, or (). scene: what the policy is told of the world, in order; layout: what of it the
+    file tells. file: what says so."""
 
     file: Path
     arm: ArmConfig
@@ -91,6 +94,7 @@ class Config:
     home: tuple[float, ...]
     cameras: tuple[CameraConfig, ...]
     scene: tuple[Source, ...]
+    layout: Mapping[str, tuple[float, ...]]
     host: str
     port: int
     journal: Path
@@ -148,7 +152,7 @@ def _config(data: dict[str, Any], file: Path) -> Config:
         limits := _limits(data),
         _home(joints, limits),
         _cameras(data.get("camera", [])),
-        _scene(data.get("scene", {})),
+        *_scene(data.get("scene", {})),
         gateway["host"],
         gateway["port"],
         file.parent / _said("journal", data["journal"]),
@@ -199,12 +203,19 @@ def _cameras(data: list[Any]) -> tuple[CameraConfig, ...]:
     return tuple(CameraConfig(**camera) for camera in data)
 
 
-def _scene(data: dict[str, Any]) -> tuple[Source, ...]:
+def _scene(data: dict[str, Any]) -> tuple[tuple[Source, ...], Mapping[str, tuple[float, ...]]]:
+    layout = {}
     for name, part in data.items():
         if not isinstance(part, dict):
             raise ConfigError(f"scene.{name} is {part!r}; give a table with size and unit")
-        _table(f"[scene.{name}]", part, {"size": int, "unit": str})
-    return tuple(Source(name, part["size"], part["unit"], "scene") for name, part in data.items())
+        _table(f"[scene.{name}]", part, {"size": int, "unit": str, "value": list}, ("value",))
+        if "value" in part:
+            value = _value(f"value of [scene.{name}]", part["value"], numbers=True)
+            if len(value) != part["size"] or not all(isinstance(x, int | float) and math.isfinite(x) for x in value):
+                raise ConfigError(f"value of [scene.{name}] is {part['value']}; give {part['size']} finite numbers")
+            layout[name] = tuple(map(float, value))
+    sources = tuple(Source(name, part["size"], part["unit"], "scene") for name, part in data.items())
+    return sources, MappingProxyType(layout)
 
 
 def _table(where: str, data: Any, keys: Mapping[str, type], optional: tuple[str, ...] = ()) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from embodied.contract import Contract, Joint, mismatch
-from hardware.arm import Ability
 from hardware.chunks import LONGEST_NS
 from hardware.config import Config
 
@@ -42,9 +41,14 @@ def here(config: Config, contract: Contract) -> Contract:
         return replace(contract, joints=joints, action=ACTION, cameras=cameras, hashes={})
 
 
-def objections(config: Config, contract: Contract, can: Collection[Ability] | None = None) -> list[str]:
+def objections(
+    config: Config,
+    contract: Contract,
+    can: Collection[str] | None = None,
+    told: Collection[str] | None = None,
+) -> list[str]:
     """What keeps a policy from acting on this robot, one sentence each; empty if nothing does. can: what its arm is
-    able to, where that is known."""
+    able to; told: the things of the scene of which is known where they are. None where nobody has asked."""
     missing = {s.name for s in contract.observation if s.origin == "scene"} - {s.name for s in config.scene}
     found = mismatch(contract, here(config, contract))
     found = [sentence for sentence in found if not any(f"source {name!r}" in sentence for name in missing)]
@@ -52,6 +56,12 @@ def objections(config: Config, contract: Contract, can: Collection[Ability] | No
         f"the policy looks at {name!r} of the scene, and the robot's file has no [scene.{name}]"
         for name in sorted(missing)
     ]
+    if told is not None:
+        found += [
+            f"nobody has told where {source.name!r} of the scene is ({source.size} numbers, {source.unit})"
+            for source in contract.observation
+            if source.origin == "scene" and source.name not in missing and source.name not in told
+        ]
     n = len(config.limits.names)
     for source in contract.observation:
         if source.origin != "joint":

@@ -188,11 +188,12 @@ def _ready(robot: Robot, carried: Carried, arrived: Arrived, ask: Ask, now_ns: i
         raise No("a policy leads by its contract, and none was sent; send the text of its contract.json with start")
     if ask.contract:
         try:
-            found = objections(robot.config, parse(ask.contract, "the policy's contract"), robot.arm.spec.can)
+            contract = parse(ask.contract, "the policy's contract")
+            found = objections(robot.config, contract, robot.arm.spec.can, carried.scene)
         except ContractError as error:
             raise No(str(error)) from None
         if found:
-            raise No("the policy is not for this robot: " + "; ".join(found))
+            raise No("the policy cannot act here: " + "; ".join(found))
     if ask.what == "start" and carried.journal is not None and carried.journal.policy != episode.policy(ask.contract):
         raise No("the episode was begun for another policy, or for none; stop the arm, then start: that begins another")
     if carried.state.mode not in MOVING:

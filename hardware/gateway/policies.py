@@ -9,7 +9,7 @@ or makes no sense is not asked any more, and the arm is stopped. After that some
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -75,20 +75,13 @@ async def entered(server: Server) -> AsyncIterator[tuple[ClientConnection, str, 
         yield connection, contract, every if isinstance(every, int) and 0 < every <= MOST_STEPS else 0
 
 
-def agreed(config: Config, snapshot: Snapshot, text: str) -> Contract:
+def agreed(config: Config, snapshot: Snapshot, text: str, can: Collection[str] | None = None) -> Contract:
     """The policy's contract, if this robot can keep it now. Raises PolicyError that names all that it cannot."""
     try:
         contract = parse(text, "the policy's contract")
     except ContractError as error:
         raise PolicyError(str(error)) from error
-    wrong = objections(config, contract)
-    known = {source.name for source in config.scene}
-    wrong += [
-        f"nobody has told where {source.name!r} of the scene is ({source.size} numbers, {source.unit})"
-        for source in contract.observation
-        if source.origin == "scene" and source.name in known and source.name not in snapshot.scene
-    ]
-    if wrong:
+    if wrong := objections(config, contract, can, snapshot.scene):
         raise PolicyError("the policy cannot act here: " + "; ".join(wrong))
     return contract
 
@@ -114,7 +107,7 @@ async def start(
                 snapshot = daemon.snapshot
                 if snapshot is None:
                     raise PolicyError(daemon.why)
-                contract = agreed(config, snapshot, text)
+                contract = agreed(config, snapshot, text, daemon.hello.can if daemon.hello else None)
                 if (amiss := watch.amiss(contract.cameras)) is not None:
                     raise PolicyError(amiss.sentence)
                 reply = await daemon.ask(Ask("start", lease, task, text))

@@ -49,7 +49,7 @@ def robot():
             "box": [[-0.3, -0.3, 0.0], [0.3, 0.3, 0.4]],
         },
         "camera": [{"name": "wrist", "device": "/dev/video0", "width": 640, "height": 480, "fps": 30}],
-        "scene": {"cup": {"size": 3, "unit": "m"}, "goal": {"size": 2, "unit": "m"}},
+        "scene": {"cup": {"size": 3, "unit": "m"}, "goal": {"size": 2, "unit": "m", "value": [0.4, 0]}},
         "gateway": {"host": "127.0.0.1", "port": 8601},
     }
 
@@ -67,6 +67,7 @@ def test_what_is_written_is_read(tmp_path):
     assert found.arm.ids == (1, 2, 3) and found.arm.settings["modes"] == ("a", 1)
     assert found.limits.tool_speed == 0.3 and len(found.limits.chain.axes) == 2
     np.testing.assert_array_equal(found.limits.box, [[-0.3, -0.3, 0.0], [0.3, 0.3, 0.4]])
+    assert dict(found.layout) == {"goal": (0.4, 0.0)}
     assert [source.name for source in found.scene] == ["cup", "goal"] and found.cameras[0].fps == 30
     assert (found.host, found.port, found.journal) == ("127.0.0.1", 8601, tmp_path / "episodes")
 
@@ -134,6 +135,8 @@ def places(data, where=()):
         (("camera", 0, "fps"), 0.0, "fps of camera 1 is 0.0; give more than 0"),
         (("scene", "cup"), 3, "scene.cup is 3; give a table with size and unit"),
         (("scene", "cup", "size"), 0, "source 'cup' has size 0"),
+        (("scene", "cup", "value"), [0.1, 0.2], r"value of \[scene.cup\] is \[0.1, 0.2\]; give 3 finite numbers"),
+        (("scene", "cup", "value"), [0.1, 0.2, "x"], r"value of \[scene.cup\] has 'x'; give numbers"),
         (("gateway", "port"), 0, "port of .gateway. is 0; give 1 to 65535"),
         (("journal",), "", "journal is ''"),
     ],

@@ -1,9 +1,10 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 from embodied.contract import Contract, Joint, Source
 from hardware.config import read
 from hardware.contracts import objections
-from hardware.link import Ask
+from hardware.link import Ask, Scene
 from tests.hardware.harness import TWIN, toml, twin
 
 SCENE = "[scene.cup]\nsize = 3\nunit = 'm'"
@@ -71,13 +72,10 @@ def test_nothing_that_it_looks_at_is_here(tmp_path):
 
 
 def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
-    import json
-    from dataclasses import asdict
-
     rig = twin(tmp_path)
     rig.arms()
     reply = rig.ask(Ask("start", rig.lease, "put it there", json.dumps(asdict(CONTRACT))))
-    assert "not for this robot" in reply.refused and "[scene.cup]" in reply.refused
+    assert "cannot act here" in reply.refused and "[scene.cup]" in reply.refused
     assert "send the text of its contract.json" in rig.ask(Ask("start", rig.lease, "put it there")).refused
     assert rig.snapshots[-1].mode == "HOLD" and rig.carried.journal is None
     assert "not readable JSON" in rig.ask(Ask("start", rig.lease, "", "{")).refused
@@ -87,11 +85,28 @@ def test_the_daemon_refuses_a_policy_of_another_robot(tmp_path):
     rig.close()
 
 
+def test_who_acts_has_been_told_where_things_are(tmp_path):
+    here = config(tmp_path)
+    assert objections(here, CONTRACT, told=()) == ["nobody has told where 'cup' of the scene is (3 numbers, m)"]
+    assert objections(here, CONTRACT, told=("cup",)) == []
+
+
+def test_the_daemon_starts_once_it_knows_where_things_are(tmp_path):
+    start = json.dumps(asdict(CONTRACT))
+    for name, layout in (("untold", ""), ("told", "\nvalue = [0.3, 0, 0.1]")):
+        (tmp_path / name).mkdir()
+        rig = twin(tmp_path / name, more=SCENE + layout)
+        rig.arms()
+        if not layout:
+            assert "where 'cup' of the scene is" in rig.ask(Ask("start", rig.lease, "", start)).refused
+            rig.ask(Scene(rig.lease, {"cup": (0.3, 0.0, 0.1)}))
+        assert rig.snapshots[-1].scene == {"cup": (0.3, 0.0, 0.1)}
+        assert not rig.ask(Ask("start", rig.lease, "", start)).refused
+        rig.close()
+
+
 def test_an_episode_has_one_policy(tmp_path):
     """Whom a person takes over from gets the arm back within it; another's steps would be booked as the first's."""
-    import json
-    from dataclasses import asdict
-
     own = replace(CONTRACT, observation=SEES[:1], mean=(0.0,) * 3, std=(1.0,) * 3)
     first, second = (json.dumps(asdict(replace(own, rate=rate))) for rate in (20.0, 10.0))
     rig = twin(tmp_path)
