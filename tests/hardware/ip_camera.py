@@ -1,4 +1,4 @@
-"""A camera on the network, emulated: JPEG pictures over HTTP as cameras send them, each with its number in its grey."""
+"""A camera on the network, emulated: JPEG pictures over HTTP each with its number in its greys."""
 
 import threading
 import time
@@ -10,18 +10,23 @@ import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 96, 64
-STEPS = 50  # numbers that a grey tells apart
+SHADES, APART = 7, 28  # of either half: further apart than a film's compression moves them
+STEPS = SHADES**2  # numbers that the two halves tell apart
 
 
 def picture(number, width=WIDTH, height=HEIGHT):
-    """Noise about a grey of its own, as a sensor has it: no two are the same."""
+    """Noise about a grey of either half, as a sensor has it: no two are the same."""
     noise = np.random.default_rng(number).integers(-3, 4, (height, width, 3))
-    return (30 + 4 * (number % STEPS) + noise).astype(np.uint8)
+    shades = np.array([number % STEPS // SHADES, number % SHADES])
+    return (30 + APART * np.repeat(shades, width // 2)[None, :, None] + noise).astype(np.uint8)
 
 
 def number_of(shown):
     """Of a picture, modulo STEPS."""
-    return round((float(np.mean(shown)) - 30) / 4) % STEPS
+    half, edge = shown.shape[1] // 2, shown.shape[1] // 20
+    greys = [float(part[:, edge:-edge].mean()) for part in np.split(shown, [half], axis=1)]
+    first, second = (round((grey - 30) / APART) for grey in greys)
+    return (first * SHADES + second) % STEPS
 
 
 def jpeg(data):
