@@ -2,6 +2,7 @@
 
     python examples/robot_reach.py so101
     python examples/robot_reach.py ur5e
+    python examples/robot_reach.py so101 --lerobot .venv-lerobot/bin/python    # by LeRobot's own driver
 
 It is an exported policy like every other (weights, Cartesian step, contract), but its weights are written by hand and
 not learned: tanh of the way to the goal, and the tool kept at the slant that it has at home. It is served, the robot
@@ -21,6 +22,7 @@ import numpy as np
 from embodied.contract import Contract, Joint, Source
 from embodied.records import Array
 from hardware.config import Config, read
+from hardware.emulators import presets, ur_body
 from hardware.emulators.control import Control
 from hardware.limits import REDUCED_SPEED
 from policies.cartesian import Cartesian
@@ -125,6 +127,7 @@ def policy(folder: Path, robot: Config) -> Contract:
 def patient(file: Path, family: str) -> None:
     """For a machine with much other work: the loop is slower, and who answers late is waited for."""
     late = {
+        "lerobot": "answer = 2.0",
         "so101": "spare_ms = 100.0\nbudget_s = 0.15",
         "ur5e": "watchdog_hz = 2.0\nanswer = 2.0\nfresh = 0.5\nlost = 1.5",
     }
@@ -141,9 +144,8 @@ def at_rest(robot: Robot) -> None:
 class Truth:
     """Where the tool is, [3] m, past every wire."""
 
-    def __init__(self, robot: Config, control: Control) -> None:
-        assert robot.limits.chain is not None
-        self.chain, self.control = robot.limits.chain, control
+    def __init__(self, chain: Chain, control: Control) -> None:
+        self.chain, self.control = chain, control
 
     def __call__(self) -> Array:
         state = self.control("state")
@@ -182,14 +184,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/robot-reach"), help="its folder is made in here")
     parser.add_argument("--port", type=int, default=8600, help="of the page; the next one is the policy server's")
     parser.add_argument("--patient", action="store_true", help="on a machine that is busy with other work")
+    parser.add_argument("--lerobot", type=Path, metavar="PYTHON", help="of an environment with LeRobot: its SO-101")
     args = parser.parse_args()
     out: Path = args.out / args.family
     file, token = out / "robot.toml", out / "token"
-    with started("emulate", args.family, out, "--port", args.port):
+    driver = ("--lerobot", args.lerobot) if args.lerobot else ()
+    with started("emulate", args.family, out, "--port", args.port, *driver):
         if args.patient:
-            patient(file, args.family)
+            patient(file, "lerobot" if args.lerobot else args.family)
         robot = read(file)
         policy(out / "policy", robot)
+        chain = presets.chain() if args.family == "so101" else ur_body.chain()
         control = Control(out / ("control" if args.family == "ur5e" else "port.control"))
         with (
             started("serve", out / "policy", "--token", token, "--port", args.port + 1) as server,
@@ -198,7 +203,7 @@ def main() -> None:
             print(page)
             with client(page) as led:
                 try:
-                    found = lead(led, POINTS[args.family], Truth(robot, control))
+                    found = lead(led, POINTS[args.family], Truth(chain, control))
                 except (RefusedError, TimeoutError) as error:
                     raise SystemExit(str(error)) from error
         control.close()

@@ -70,7 +70,11 @@ def _arm_of(config: Config, clock: Clock) -> Arm:
             for key in ("python", "kind"):
                 if not isinstance(settings.get(key), str):
                     raise ValueError(f"{key} is {settings.get(key)!r}; give a text")
-            own: dict[str, Any] = {key: settings.pop(key) for key in ("python", "kind", "plugin") if key in settings}
+            for key in ("answer", "start"):
+                if not isinstance(settings.get(key, 1.0), int | float):
+                    raise ValueError(f"{key} is {settings[key]!r}; give seconds")
+            ours = ("python", "kind", "plugin", "answer", "start")
+            own: dict[str, Any] = {key: settings.pop(key) for key in ours if key in settings}
             return LeRobot(**own, config={**settings, **({"port": port} if port else {})}, joints=names, clock=clock)
 
 

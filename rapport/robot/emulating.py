@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,15 @@ calibration = "calibration.json"
 # A port that is emulated is later than a cable where other processes want the machine. Leave both out for real servos.
 spare_ms = 10.0
 budget_s = 0.02
+"""
+_LEROBOT = """\
+port = "{port}"
+python = "{python}"
+kind = "so101_follower"
+id = "so"
+calibration_dir = "{folder}"
+answer = 0.5
+start = 120.0
 """
 _USUAL, _SLOW = "rate = 100.0", "rate = 40.0\ntracking_seconds = 1.0"
 _QUICK, _PATIENT = "spare_ms = 10.0\nbudget_s = 0.02\n", "spare_ms = 100.0\nbudget_s = 0.1\n"
@@ -54,14 +65,17 @@ unit = "m"
 """
 
 
-def emulate(family: str, folder: Path, port: int, patient: bool = False) -> int:
-    """Until it is ended; of the main job's arm only the file is written. Raises OSError where the folder cannot be."""
+def emulate(family: str, folder: Path, port: int, patient: bool = False, lerobot: Path | None = None) -> int:
+    """Until it is ended; of the main job's arm only the file is written. lerobot: the Python of its environment. Raises
+    OSError where the folder cannot be, ValueError for a family that LeRobot does not lead here."""
+    if lerobot is not None and family != "so101":
+        raise ValueError(f"--lerobot with {family}: give it with so101.")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "robot.toml"
     if file.exists():
         say(f"{file} is there, and is left as it is")
     else:
-        file.write_text(_file(family, folder, port, patient))
+        file.write_text(_file(family, folder, port, patient, lerobot))
         say(f"{file} is written; in another terminal: rapport robot run {file}")
     if family == "cup":
         print(file)
@@ -86,8 +100,10 @@ def _beside(folder: Path) -> list[str]:
     return ["--link", str(folder / "port"), "--calibration", str(folder / "calibration.json"), "--first"]
 
 
-def _file(family: str, folder: Path, port: int, patient: bool) -> str:
+def _file(family: str, folder: Path, port: int, patient: bool, lerobot: Path | None) -> str:
     match family:
+        case "so101" if lerobot is not None:
+            parts = _led_by_lerobot(folder, lerobot)
         case "cup":
             parts = _cup()
         case "cup-servos":
@@ -113,6 +129,35 @@ def _file(family: str, folder: Path, port: int, patient: bool) -> str:
         if _QUICK in parts[1]:  # servos on a bus
             parts[1] = parts[1].replace(_QUICK, _PATIENT + ("" if family == "so101" else "watchdog_s = 0.5\n"))
     return "".join([*parts, f'\n[gateway]\nhost = "127.0.0.1"\nport = {port}\n'])
+
+
+def _led_by_lerobot(folder: Path, python: Path) -> list[str]:
+    """LeRobot's own calibration is written too. To LeRobot a joint's positive sense is its servo's, and zero the middle
+    of its range, of a gripper the closed end."""
+    from hardware.emulators import presets
+
+    servos, chain = presets.calibration("so101").servos, presets.chain()
+    names = [servo.name for servo in servos]
+    span = np.array([(servo.high - servo.low) * 2 * np.pi / servo.turn for servo in servos])
+    lower = np.where([name == "gripper" for name in names], 0.0, -span / 2)
+    turned = zip(servos, chain.axes, strict=False)  # the gripper turns nothing
+    axes = tuple((servo.sign * x, servo.sign * y, servo.sign * z) for servo, (x, y, z) in turned)
+    kept = {
+        servo.name: {
+            "id": servo.id,
+            "drive_mode": 0,
+            "homing_offset": servo.offset,
+            "range_min": servo.low,
+            "range_max": servo.high,
+        }
+        for servo in servos
+    }
+    (folder / "so.json").write_text(json.dumps(kept, indent=1))
+    here = {"port": (folder / "port").resolve(), "python": python.absolute(), "folder": folder.resolve()}
+    head = _HEAD.format(family="lerobot").replace("rate = 100.0", "rate = 20.0\ntracking_seconds = 1.0")
+    # Within what LeRobot takes, whatever is rounded.
+    joints = _joints(names, lower + 1e-3, lower + span - 1e-3, (lower + span / 2).tolist(), velocity=2.0)
+    return [head, _LEROBOT.format(**here), *joints, _tool(replace(chain, axes=axes))]
 
 
 def _cup(servos: Path | None = None) -> list[str]:

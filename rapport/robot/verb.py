@@ -173,11 +173,13 @@ class Emulate:
     """Of the gateway, in that file."""
     patient: Flag = False
     """On a machine with much other work: a loop of 40 Hz, and servos that may take a tenth of a second to answer."""
+    lerobot: Path | None = None
+    """Of an environment with LeRobot the Python: the so101 is then led by LeRobot's own driver."""
 
     def __call__(self) -> int:
         from rapport.robot.emulating import emulate
 
-        return emulate(self.family, self.folder, self.port, self.patient)
+        return emulate(self.family, self.folder, self.port, self.patient, self.lerobot)
 
 
 @dataclass(frozen=True)

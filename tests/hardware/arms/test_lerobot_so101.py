@@ -3,14 +3,19 @@
 import contextlib
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hardware.arm import BusLost, NoAnswer, Refused
 from hardware.arms.lerobot import SO101, LeRobot
+from tests.hardware.gateway.robot import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer]
+ROOT = Path(__file__).parents[3]
 
 
 def calibrated(so101, folder, **changes) -> None:
@@ -127,3 +132,12 @@ def test_another_calibration_is_refused(lerobot_python, so101, tmp_path):
     with pytest.raises(Refused, match="lerobot-calibrate"):
         an_arm(lerobot_python, so101, tmp_path).open()
     assert so101.control("record")["goals"] == [] and not any(so101.control("state")["powered"])
+
+
+def test_a_policy_leads_it_through_gateway_and_daemon(lerobot_python, tmp_path):
+    words = ["examples/robot_reach.py", "so101", "--lerobot", lerobot_python, "--out", str(tmp_path)]
+    run = subprocess.run(
+        [sys.executable, *words, "--port", str(free_port())], cwd=ROOT, capture_output=True, text=True, timeout=400
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "5 of 5 points reached" in run.stdout

@@ -16,6 +16,8 @@ import httpx
 import numpy as np
 import pytest
 
+from hardware.arms import make
+from hardware.clock import RealClock
 from hardware.config import read
 from hardware.link import socket_path
 from policies.export import export
@@ -89,6 +91,18 @@ def test_the_file_of_an_emulated_arm_makes_sense(tmp_path, family, monkeypatch):
     slow = read(tmp_path / "patient" / "robot.toml")
     assert slow.limits.rate == 40.0 and slow.limits.tracking_seconds == 1.0
     assert ("spare_ms" in slow.arm.settings) == (family in ("so101", "dynamixel"))
+
+
+def test_the_file_of_an_arm_that_lerobot_leads(tmp_path, monkeypatch):
+    monkeypatch.setattr("hardware.emulators.__main__.main", lambda words: None)
+    assert emulate("so101", tmp_path, 8601, lerobot=Path("/opt/lerobot/bin/python")) == 0
+    config = read(tmp_path / "robot.toml")
+    assert config.arm.family == "lerobot" and config.arm.settings["python"] == "/opt/lerobot/bin/python"
+    assert json.loads((tmp_path / "so.json").read_text())["gripper"]["range_max"] == 3400
+    arm = make.arm_of(config, RealClock())
+    assert arm.spec.names == config.limits.names
+    with pytest.raises(ValueError, match="--lerobot with ur5e"):
+        emulate("ur5e", tmp_path, 8601, lerobot=Path("python"))
 
 
 def test_the_main_jobs_policy_fits_the_emulated_arm(tmp_path):
