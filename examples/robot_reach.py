@@ -30,7 +30,7 @@ from policies.chain import Chain
 from policies.export import export
 from policies.mlp import Layers
 from policies.observer import Part
-from rapport.robot.client import RefusedError, Robot, client, started
+from rapport.robot.client import Robot, client, started
 
 RATE, GAIN = 20.0, 2.5  # Hz; 1/s
 SHARE = 0.6  # of the tool's greatest speed
@@ -202,10 +202,7 @@ def main() -> None:
         ):
             print(page)
             with client(page) as led:
-                try:
-                    found = lead(led, POINTS[args.family], Truth(chain, control))
-                except (RefusedError, TimeoutError) as error:
-                    raise SystemExit(str(error)) from error
+                found = lead(led, POINTS[args.family], Truth(chain, control))
         control.close()
     reached = [one for one in found if one.seconds < SECONDS]
     print(f"{len(reached)} of {len(found)} points reached, in {sum(one.seconds for one in reached):.1f} s")
@@ -213,4 +210,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RuntimeError, TimeoutError) as error:  # what was refused, and why
+        sys.exit(str(error))

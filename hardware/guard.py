@@ -73,6 +73,8 @@ def _watch(caller: Caller, daemon: int, holding: float, signals: Signals) -> boo
             try:
                 for message in caller.read():
                     if isinstance(message, Bye):
+                        while not signals.ending and not _dead(daemon, AGAIN_SECONDS):
+                            pass  # it still closes its arm: met again it would seem to die
                         return False
                     if isinstance(message, Snapshot):
                         moves, heard = message.mode in (*MOVING, "STOPPING"), time.monotonic()

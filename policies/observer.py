@@ -51,8 +51,8 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a robot has. joints, velocities [n]: rad, rad/s. scene: numbers by name. seconds: since the policy began.
-    action: its last one in its own terms, zeros before any."""
+    """What a robot has. joints, velocities [n]: rad, rad/s, NaN where an arm measures none. scene: numbers by name.
+    seconds: since the policy began. action: its last one in its own terms, zeros before any."""
 
     joints: Array
     velocities: Array
@@ -77,9 +77,10 @@ def check(parts: Sequence[Part], agreed: Contract, cartesian: Cartesian) -> None
 def observe(parts: Sequence[Part], agreed: Contract, raw: Raw, cartesian: Cartesian | None = None) -> Array:
     """[O] float32, in the order of the contract; cartesian: for what only a chain can tell. Raises ValueError that
     names all that is missing or unfit."""
+    speeds = _speeds(parts)
     wrong = [
         f"{name} are {value}; give {len(agreed.joints)} finite numbers"
-        for name in ("joints", "velocities")
+        for name in (("joints", "velocities") if speeds else ("joints",))
         if (value := np.asarray(getattr(raw, name), np.float64)).shape != (len(agreed.joints),)
         or not np.isfinite(value).all()
     ]
@@ -94,7 +95,9 @@ def observe(parts: Sequence[Part], agreed: Contract, raw: Raw, cartesian: Cartes
     known: dict[str, Array] = {"joints": raw.joints, "velocities": raw.velocities, "action": raw.action}
     if cartesian is not None:
         point, pointing, jacobian = cartesian.kinematics(raw.joints)
-        known |= {"point": point, "pointing": pointing, "moving": jacobian[:3] @ np.asarray(raw.velocities)}
+        known |= {"point": point, "pointing": pointing}
+        if speeds:
+            known["moving"] = jacobian[:3] @ np.asarray(raw.velocities)
     made = []
     for part, source in zip(parts, agreed.observation, strict=True):
         if part.of == "clock":
@@ -133,7 +136,9 @@ def plain(agreed: Contract) -> tuple[Part, ...]:
 def asked(parts: Sequence[Part], agreed: Contract) -> Contract:
     """The contract in the terms of a robot: what it has to measure, and what somebody has to tell it."""
     n = len(agreed.joints)
-    measured = Source("joint angles", n, "rad", "joint"), Source("joint velocities", n, "rad/s", "joint")
+    measured = [Source("joint angles", n, "rad", "joint")]
+    if _speeds(parts):
+        measured.append(Source("joint velocities", n, "rad/s", "joint"))
     sources = (*measured, *_scene(parts, agreed).values(), Source("time since the start", 1, "s", "clock"))
     size = sum(source.size for source in sources)
     return replace(agreed, observation=sources, mean=(0.0,) * size, std=(1.0,) * size)
@@ -146,6 +151,11 @@ def to_json(parts: Sequence[Part]) -> list[dict[str, Any]]:
 def from_json(data: Any) -> tuple[Part, ...]:
     """Raises ContractError, TypeError."""
     return tuple(Part(**part) for part in data)
+
+
+def _speeds(parts: Sequence[Part]) -> bool:
+    """Whether velocities are looked at: not every arm measures them."""
+    return any(part.of in ("velocities", "moving") for part in parts)
 
 
 def _scene(parts: Sequence[Part], agreed: Contract) -> dict[str, Source]:

@@ -224,6 +224,12 @@ def _numbers(value: Any) -> Any:
 
 def _raw(snapshot: Snapshot, contract: Contract, began: int) -> Any:
     """What a server that does not say what it saw was sent: the numbers of it, in the order of its contract."""
-    parts = [snapshot.position, snapshot.velocity]
-    parts += [np.array(snapshot.scene[s.name]) for s in contract.observation if s.name in snapshot.scene]
-    return np.concatenate([*parts, [(snapshot.time_ns - began) * 1e-9]])
+    parts: list[Any] = []
+    for source in contract.observation:
+        if source.origin == "joint":
+            parts.append((snapshot.velocity if source.unit.endswith("/s") else snapshot.position)[: source.size])
+        elif source.origin == "scene":
+            parts.append(snapshot.scene[source.name])
+        elif source.origin == "clock":
+            parts.append([(snapshot.time_ns - began) * 1e-9])
+    return np.concatenate(parts)

@@ -21,7 +21,7 @@ from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Take
 from hardware.priority import DAEMON, GUARD
-from tests.hardware.harness import contract
+from tests.hardware.harness import TWIN, contract, toml
 from tests.hardware.processes import SECONDS, Robot
 
 pytestmark = pytest.mark.slow
@@ -172,6 +172,37 @@ def test_what_systemd_is_told(robot, tmp_path):
         robot.kill("armd", signal.SIGTERM)
         robot.until(lambda: manager.recv(100) == b"STOPPING=1")
         assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+SLOW = """
+import socket, sys, time
+from hardware.link import Bye, pack
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("here", flush=True)
+end = listener.accept()[0]
+end.recv(4096)
+end.sendall(pack(Bye()))
+time.sleep(1)
+"""
+
+
+def test_a_daemon_that_said_bye_and_closes_its_arm_slowly_did_not_die(tmp_path):
+    """As LeRobot's and a UR's do; the guard used to meet it again, and to latch a FAULT when it had ended."""
+    file = toml(tmp_path, "twin", TWIN)
+    (tmp_path / "episodes").mkdir(0o700)
+    words = [sys.executable, "-c", SLOW, str(tmp_path / "episodes" / "armd.sock")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as slow:
+        assert slow.stdout.readline() == "here\n"
+        words = [sys.executable, "-m", "hardware.guard", str(file)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guard:
+            assert guard.stdout.readline() == f"guards {slow.pid}\n"
+            assert slow.wait(SECONDS) == 0
+            time.sleep(0.3)
+            guard.terminate()
+            said, warned = guard.communicate(timeout=SECONDS)
+    assert said == "" and "died" not in warned and latched(tmp_path / "episodes" / "latch.json") is None
 
 
 def test_the_guard_comes_after_the_daemon(robot):

@@ -47,6 +47,17 @@ def test_a_robot_is_asked_for_what_it_can_have():
     ]
 
 
+def test_an_arm_without_velocities_is_enough_for_who_does_not_look_at_them():
+    sees = (Source("goal - tool", 3, "m", "scene"), Source("joint angles", 7, "rad", "joint"))
+    still = replace(AGREED, observation=sees, mean=(0.0,) * 10, std=(1.0,) * 10)
+    parts = (Part("to", scene="goal"), Part("joints"))
+    assert [s.name for s in asked(parts, still).observation] == ["joint angles", "goal", "time since the start"]
+    has = Raw(np.zeros(7), np.full(7, np.nan), {"goal": np.zeros(3)}, 0.0, np.zeros(5))
+    assert np.isfinite(observe(parts, still, has, STEP)).all()
+    with pytest.raises(ValueError, match="velocities are"):
+        observe((parts[0], Part("velocities")), still, has, STEP)
+
+
 def test_all_that_is_missing_is_named_at_once():
     with pytest.raises(ValueError, match=r"joints are .*'goal'.*3 numbers.*'laptop'.*2 numbers"):
         observe(PARTS, AGREED, Raw(np.full(7, np.nan), np.zeros(7), {"goal": np.zeros(2)}, 0.0, np.zeros(5)), STEP)
