@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rapport.lm.verb import Learning
 
 CHECKPOINTS, ROWS, SAMPLES, RESULT = "checkpoints", "rows.json", "samples.json", "result.json"
-FREE = ("out", "json", "row", "checkpointing", "every", "device")
+FREE = ("out", "json", "row", "checkpointing", "every", "device", "per_minute", "timeout", "most_calls")
 """What may change while a run goes on."""
 
 Row = dict[str, Any]
@@ -167,7 +167,7 @@ def finish(out: Path, result: Row) -> Row:
     return result
 
 
-BRIEF = ("accuracy", "margin", "held_out_accuracy", "held_out_loss", "reward", "kl", "length")
+BRIEF = ("accuracy", "margin", "held_out_accuracy", "held_out_loss", "reward", "wins", "kl", "length")
 
 
 def brief(row: Row) -> str:
