@@ -190,7 +190,7 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
     from llm_bridge.answers import feedback
 
     told = feedback(kept[: options.limit], tokenizer, **limits_of(options))
-    for note in data.sentences(told.counts):
+    for note in data.sentences(told.counts, kept, tokenizer):
         say(f"Note: {note}.")
     return [part for part in told.parts if part.target.shape[1] == 2], asked
 

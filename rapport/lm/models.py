@@ -33,7 +33,7 @@ class ModelError(ValueError):
 
 
 class MemoryFull(ValueError):
-    """A GPU without room; the sentence says what fits next. The run goes on from its last checkpoint."""
+    """A GPU or computer without room; the sentence says what fits next. The run goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,18 +224,22 @@ def dtype_of(name: str, device: torch.device, learns: bool) -> torch.dtype:
 
 @contextlib.contextmanager
 def memory(row: int, what: str = "learning") -> Iterator[None]:
-    """A full GPU becomes a sentence that says which --row is next."""
+    """Full memory, a GPU's or the computer's own, becomes a sentence that says which --row is next."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        gpu = isinstance(error, torch.OutOfMemoryError)
+        if not gpu and not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
         torch.cuda.empty_cache()
         mend = (
             f"the same command with --row {max(row // 2, 1)} goes on"
             if what == "learning"
             else ("the same command with a smaller --max-answer, or less to sample at once, goes on")
         )
+        whose = "GPU" if gpu else "computer"
         raise MemoryFull(
-            f"The GPU's memory is full while {what}, with --row {row}: {mend}, and loses nothing."
+            f"The {whose}'s memory is full while {what}, with --row {row}: {mend}, and loses nothing."
         ) from error
 
 
