@@ -76,13 +76,17 @@ def find(source: str, *, split: str | None = None, store: str | None = None) -> 
     from llm_bridge.datasets import load
 
     path = tutored() if source == TUTOR else Path(source)
-    if store or (path / ANSWERS).exists() or (path / "study.toml").exists():
+    if store or _is_study(path):
         with open_folder(path, place=store) as opened:
             heard = from_store(opened)
         passed = "".join(f"; {n} {why}, left out" for why, n in heard.passed.items())
         return Found(heard.records, path, f"{len(heard.records)} records, {heard.unanswered} unanswered{passed}")
     found = load(path, split=split)
     return Found(found.records, path, f"{found.counts} (shape {found.shape})")
+
+
+def _is_study(path: Path) -> bool:
+    return (path / ANSWERS).exists() or (path / "study.toml").exists()
 
 
 def tutored(cache: Path = CACHE) -> Path:
@@ -256,7 +260,7 @@ def prompts_of(source: str, *, held_out: bool = False) -> list[Prompt]:
         words, numbers = tutor.tokenizer(), tutor.split()[held_out]
         return [user(str(words.decode(ids[1:]))) for ids in tutor.prompts(numbers)]
     path = Path(source)
-    if (path / ANSWERS).exists():
+    if _is_study(path):
         return list(dict.fromkeys(r.prompt for r in find(source).records))
     return list(dict.fromkeys(r.prompt for r in load(path).records))
 

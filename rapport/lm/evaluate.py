@@ -38,6 +38,8 @@ def command(options: Evaluate) -> int:
     config = _config(options.model)
     place = place_of(options.model)
     if is_reward(place):
+        if options.against or options.prompts or options.reward or options.server:
+            raise ModelError(f"{options.model} is a reward model, and answers nothing: give --data alone.")
         reward, tokenizer = reward_of(options.model, options)
         parts, _ = _pairs(options, config, tokenizer)
         if not parts:
@@ -179,7 +181,8 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
     if source is None:
         return [], []
     own = source == config.get("data")
-    found = data.find(source, split=options.split or (config.get("split") if own else None), store=options.store)
+    split, store = (getattr(options, name) or (config.get(name) if own else None) for name in ("split", "store"))
+    found = data.find(source, split=split, store=store)
     records = data.hold_out(found.records, int(config["seed"]))[1] if own else list(found.records)
     if not records:
         return [], []

@@ -148,8 +148,8 @@ def tell(result: Row, out: Path, *, as_json: bool) -> None:
     for name in (n for n in after if n != "step"):
         cells = ["" if side.get(name) is None else f"{side[name]:.4g}" for side in (before, after)]
         print(f"{name.replace('_', ' '):{width}} {cells[0]:>10} {cells[1]:>10}")
-    for line in (result["moved"],) if "moved" in result else ():
-        print(line)
+    if "moved" in result:
+        print(result["moved"])
     print(f"The model is in {out / 'model'}, the report in {out / 'report.html'}.")
 
 

@@ -204,4 +204,4 @@ def _read(path: Path) -> list[Row]:
 
 def _line(one: Mapping[str, str]) -> str:
     prompt, answer = (" ".join(one[key].split()) for key in ("prompt", "answer"))
-    return f"{prompt[-60:]} → {answer[:100]}" + (f"  ({one['reward']})" if "reward" in one else "")
+    return f"{prompt[-60:]} → {answer[:100]}"

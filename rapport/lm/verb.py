@@ -178,9 +178,9 @@ class Online(Learning, Drawing, Comparing):
     reward: Annotated[str | None, tyro.conf.arg(metavar="RUN|gold|F", help_behavior_hint="")] = None
     """Who gives points, where nobody compares: a run of `rapport lm reward`, gold (the tutor's), or
     file.py:function(prompt, answers) -> numbers."""
-    kl: float = 0.05
-    """The price of a nat of KL to the model as it began, in units of reward; of superhf the coefficient, of online-ipo
-    tau."""
+    kl: float = 0.2
+    """The price of a nat of KL to the model as it began, in units of reward: the less a reward is to be trusted, the
+    higher. Of superhf the coefficient, of online-ipo tau."""
     rollouts: int = 32
     """Prompts of a round."""
     k: int = 4
