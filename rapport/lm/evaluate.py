@@ -181,8 +181,7 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
     if source is None:
         return [], []
     own = source == config.get("data")
-    split, store = (getattr(options, name) or (config.get(name) if own else None) for name in ("split", "store"))
-    found = data.find(source, split=split, store=store)
+    found = data.find(source, split=options.split or (config.get("split") if own else None), store=options.store)
     records = data.hold_out(found.records, int(config["seed"]))[1] if own else list(found.records)
     if not records:
         return [], []

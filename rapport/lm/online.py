@@ -192,6 +192,8 @@ def command(options: Online) -> int:
         def speak(done: int) -> Samples:
             return speaker.few(options.seed, done)
 
+        if comparing is not None:
+            comparing.share_lost()  # of what was shown above, which a run that goes on shows again
         rows = run(Work(options.steps, options.every, lm.row, parts, advance, look, speak), out)
         write(loaded, out)
         result = finish(

@@ -268,16 +268,21 @@ def test_samples_are_printed_and_written_and_the_best_is_kept(
     assert half[:3] == half[3:]
 
 
-def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path) -> None:
+def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path, place: Any) -> None:
+    """In a file or on a PostgreSQL server, whose address no file of the run tells: it may hold a password."""
     from llm_bridge.answers import to_store
     from llm_bridge.datasets import load
     from rapport.data_folder import open_folder
 
     study = tmp_path / "study"
-    with open_folder(study, make=True) as store:
+    served = str(place).startswith("postgresql")
+    with open_folder(study, make=True, place=place if served else None) as store:
         to_store(store, load(rows[:60]).records)
-    assert run("align", "--model", nano, "--data", study, *TINY, "--out", tmp_path / "run") == 0
-    assert "60 records" in result(tmp_path / "run")["notes"][0]
+    go = ("--data", study, *(("--store", place) if served else ()))
+    out = tmp_path / "run"
+    assert run("align", "--model", nano, *go, *TINY, "--out", out) == 0
+    assert "60 records" in result(out)["notes"][0]
+    assert not any(str(place) in (out / name).read_text() for name in ("config.json", "result.json", "report.html"))
 
 
 @pytest.mark.parametrize(

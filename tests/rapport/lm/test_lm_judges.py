@@ -77,7 +77,8 @@ def test_a_server_that_dies_stops_the_run_which_goes_on_and_pays_nothing_twice(
 ) -> None:
     asks = prompts(tmp_path)
     whole, part = tmp_path / "whole", tmp_path / "part"
-    with serving(shorter) as heard:
+    honest = but({"what is 1 2 + 3 4 ?": Reply(chat(None, refusal="No."))})
+    with serving(honest) as heard:
         go = online(nano, heard.url, asks, whole)
         assert run(*go) == 0
         calls = len(heard.seen)
@@ -89,7 +90,8 @@ def test_a_server_that_dies_stops_the_run_which_goes_on_and_pays_nothing_twice(
         if number >= 2 * calls // 3 and len(dead) < 40:
             dead.append(number)
             return A_PAGE
-        return shorter(number, body)
+        reply: Reply = honest(number, body)
+        return reply
 
     with serving(mortal) as heard:
         go = online(nano, heard.url, asks, part)
@@ -102,6 +104,7 @@ def test_a_server_that_dies_stops_the_run_which_goes_on_and_pays_nothing_twice(
         assert run(*go) == 0
         asked_before = {json.dumps(one.body, sort_keys=True) for one in good[: 2 * calls // 3]}
         assert not asked_before & {json.dumps(one.body, sort_keys=True) for one in heard.seen[before:]}
+    assert any(row.get("rollout_without_verdict") for row in json.loads((whole / "rows.json").read_text()))
     for name in ("rows.json", "model/model.safetensors"):
         assert (part / name).read_bytes() == (whole / name).read_bytes()
 
