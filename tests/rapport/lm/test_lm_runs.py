@@ -115,13 +115,15 @@ def test_from_imitation_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixt
         return json.loads(capsys.readouterr().out)
 
     sft, reward, online = (tmp_path / name for name in ("sft", "reward", "online"))
-    told("sft", "--model", "tutor", "--data", "tutor", "--steps", 30, "--every", 30, "--out", sft)
-    found = told("reward", "--model", "tutor", "--data", "tutor", "--steps", 90, "--every", 90, "--out", reward)
+    told("sft", "--model", "tutor", "--data", "tutor", "--steps", 10, "--every", 10, "--out", sft)
+    found = told("reward", "--model", "tutor", "--data", "tutor", "--steps", 50, "--every", 50, "--out", reward)
     assert found["after"]["held_out_accuracy"] > 0.6
-    go = ("online", "--model", sft, "--prompts", "tutor", "--reward", reward, "--steps", 40, "--every", 40)
+    go = ("online", "--model", sft, "--prompts", "tutor", "--reward", reward, "--steps", 20, "--every", 20)
     learned = told(*go, "--out", online)
     assert learned["after"]["reward"] > learned["before"]["reward"] + 0.3 and learned["after"]["kl"] > 0.1
-    found = told("evaluate", "--model", online, "--reward", "gold", "--against", "tutor", "--prompts", "tutor")
+    found = told(
+        "evaluate", "--model", online, "--reward", "gold", "--against", "tutor", "--prompts", "tutor", "--limit", 60
+    )
     exact, drawn = found["gold"]["kl"], found["samples"]
     assert abs(exact["value"] - drawn["kl"]) < 4 * (exact["error"] + drawn["kl_error"])
     assert 0 < drawn["wins"] < 1
