@@ -88,7 +88,7 @@ class Watched:
 def command(options: Online) -> int:
     check(options)
     if several():
-        raise ModelError("online samples and learns in one process: start it alone, without accelerate or torchrun.")
+        raise ModelError("online samples and learns in one process: start it alone, without torchrun or accelerate.")
     if (options.reward is None) == (options.prefer is None):
         raise ModelError("Give --reward or --prefer, and not both: somebody has to judge the answers.")
     least_k = 1 if options.method == "ppo" and options.prefer is None else 2

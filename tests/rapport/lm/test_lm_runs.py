@@ -58,7 +58,7 @@ def test_killed_at_any_instant_it_ends_as_if_nothing_had_been(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Path) -> None:
-    """Launched by accelerate on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
+    """Launched by torchrun on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
     go = [
         "rapport",
         "lm",
@@ -74,16 +74,8 @@ def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Pat
         "--batch",
         "16",
     ]
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-    ]
-    for name, start in (("two", [*launch, "0"]), ("alone", [sys.executable])):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, start in (("two", launch), ("alone", [sys.executable])):
         done = subprocess.run(
             [*start, "-m", *go, "--row", "256", "--out", str(tmp_path / name)],
             env=ENV,
@@ -94,6 +86,7 @@ def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Pat
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("The model is in") == 1
+        assert ("2 processes, each with" in done.stderr) == (name == "two")
     two, alone = (json.loads((tmp_path / name / "rows.json").read_text()) for name in ("two", "alone"))
     for ours, theirs in zip(two, alone, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
