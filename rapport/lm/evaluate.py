@@ -128,7 +128,7 @@ def _samples(options: Evaluate, loaded: Loaded, lm: LM, reference: LM | None, as
     with memory(lm.row, "sampling"):
         answers = theirs(range(len(asked)), options.k, np.random.default_rng([options.seed, 41]))
     row["against"] = options.against
-    if judge is not None:
+    if judge is not None and options.reward is not None:
         others = judge_of(options.reward, options, rival.tokenizer, theirs.texts)(answers)
         gap = worth[:, :, None] - others[:, None, :]
         row["wins"], row["wins_error"] = mean_error(((gap > 0) + (gap == 0) / 2).mean((1, 2)))

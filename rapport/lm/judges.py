@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Said = list[tuple[Prompt, list[str]]]
     Texts = Callable[[Segments], Said]
-    Compares = Online | Evaluate
+    Compares: TypeAlias = Online | Evaluate
 
 GOLD = "gold"
 MANY = 8  # pairs; of fewer, most may have no verdict by chance
@@ -265,7 +265,7 @@ def mean_error(x: Tensor) -> tuple[float, float]:
     return float(x.mean()), float(x.std() / len(x) ** 0.5) if len(x) > 1 else float("nan")
 
 
-def _rubric(options: Compares) -> dict[str, str]:
+def _rubric(options: Compares) -> dict[str, Any]:
     return {} if options.rubric is None else {"rubric": options.rubric}
 
 

@@ -145,7 +145,7 @@ class Served(Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparing:
+class Judged:
     """Who compares answers at once."""
 
     prefer: Annotated[str | None, tyro.conf.arg(metavar="URL#NAME|MODEL|RUN|gold|F", help_behavior_hint="")] = None
@@ -167,7 +167,7 @@ class Comparing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Online(Learning, Drawing, Comparing):
+class Online(Learning, Drawing, Judged):
     """Learn from one's own samples, judged at once: by a reward run, a language model, the tutor's gold, or a function
     of yours."""
 
@@ -218,7 +218,7 @@ class Sample(Speaking, Served):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Speaking, Served, Comparing):
+class Evaluate(Speaking, Served, Judged):
     """Measure a model: on held-out answers, against where it began, against another one."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="FILE|DIR|tutor", help_behavior_hint="")] = None
