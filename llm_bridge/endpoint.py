@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 Body = Mapping[str, Any]  # of a request: model, messages or prompt, and how to sample
 T = TypeVar("T")
+REFUSED = ("400", "413", "422")  # by which a server refuses one text, or a setting
 Heard = Callable[[int, str], None]  # which of the bodies, and the reply's JSON as it came
 
 
@@ -70,18 +71,23 @@ def call(
     heard: Heard,
     *,
     doing: str = "asking",
+    known: int = 0,
 ) -> dict[int, str]:
     """Sends every body; `heard` gets the replies in the order in which they come. Returns why each other one failed.
 
-    kind: chat completions, or completions of a prompt. Raises EndpointError at once for 401, 403 and 404; after
-    `give_up` failures in a row; when every call failed; and at the deadline. What was heard until then was handed on.
+    kind: chat completions, or completions of a prompt. known: replies of this server that the caller has from before;
+    what is left may then all be what it never answers. Raises EndpointError at once for 401, 403 and 404; after
+    `give_up` failures in a row, refused texts apart (400, 413, 422) once anything was answered; when every call failed,
+    unless something is known and the server did reply; and at the deadline. What was heard until then was handed on.
     """
     if not bodies:
         return {}
-    return _run(_all(server, kind, bodies, heard, doing))
+    return _run(_all(server, kind, bodies, heard, doing, known))
 
 
-async def _all(server: Server, kind: str, bodies: Sequence[Body], heard: Heard, doing: str) -> dict[int, str]:
+async def _all(
+    server: Server, kind: str, bodies: Sequence[Body], heard: Heard, doing: str, known: int
+) -> dict[int, str]:
     failed: dict[int, str] = {}
     row = done = 0
     following = iter(range(len(bodies)))
@@ -98,7 +104,7 @@ async def _all(server: Server, kind: str, bodies: Sequence[Body], heard: Heard, 
                     row, done = 0, done + 1
                     continue
                 failed[i] = why
-                row += 1
+                row += not (why.startswith(REFUSED) and (done or known))
                 if row >= server.give_up:
                     raise EndpointError(
                         f"{row} calls of {server.url} failed one after another, the last: {why}. {done} of "
@@ -120,7 +126,8 @@ async def _all(server: Server, kind: str, bodies: Sequence[Body], heard: Heard, 
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-    if len(failed) == len(bodies):
+    own = known and all(why.startswith((*REFUSED, "status 200")) for why in failed.values())
+    if len(failed) == len(bodies) and not own:
         raise EndpointError(f"all {len(bodies)} calls of {server.url} failed, the first: {failed[min(failed)]}")
     return failed
 

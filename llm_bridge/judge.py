@@ -117,7 +117,8 @@ def judge(
             kept.put(missing[i], settings.server.model, reply)
             known[missing[i]] = reply
 
-        failed = call(settings.server, "chat", [bodies[key] for key in missing], heard, doing="judging")
+        left = [bodies[key] for key in missing]
+        failed = call(settings.server, "chat", left, heard, doing="judging", known=len(known))
     lost = {missing[i]: why for i, why in failed.items()}
     return _verdicts([[[(known.get(k, ""), lost.get(k)) for k in order] for order in pair] for pair in keys])
 

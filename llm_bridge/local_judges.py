@@ -15,7 +15,7 @@ from embodied.feedback import Segments
 from embodied.online import Prefer
 from llm_bridge.judge import LEAST, RUBRIC, question
 from llm_bridge.law import Law
-from llm_bridge.lm import LM
+from llm_bridge.lm import LM, base
 from llm_bridge.messages import Prompt
 from llm_bridge.reward import RewardLM
 from llm_bridge.style import style
@@ -27,17 +27,21 @@ if TYPE_CHECKING:
 
 LONG = 1 << 30  # nothing is truncated: half a question would get a verdict all the same
 _SPECIAL = "the texts hold a special token of the judge's tokenizer"
+_FEW = "A and B together have less than half of the probability"
 
 
 def letters(lm: LM, tokenizer: PreTrainedTokenizerBase, *, rubric: str = RUBRIC, plain: bool = False) -> Pairwise:
     """A causal model that is asked for A or B, as `llm_bridge.judge` asks a server: P(A) / (P(A) + P(B)) of what it
-    would say next, and no verdict where both together have less than half.
+    would say next, and no verdict where both together have less than half, or where a question is longer than the
+    model was made for.
 
     Each question is read once for its two letters, several questions in a row of `lm.row` tokens. Raises ValueError for
     a model with a law that is not its own, and where the tokenizer writes both letters alike.
     """
     if lm.law != Law():
         raise ValueError(f"the judge's law is {lm.law}; give LM(model), whose log-probabilities are the model's own")
+
+    most = int(getattr(base(lm.model).config, "max_position_embeddings", None) or LONG)
 
     def judge(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:
         check_pairs(prompts, a, b)
@@ -48,22 +52,27 @@ def letters(lm: LM, tokenizer: PreTrainedTokenizerBase, *, rubric: str = RUBRIC,
         ]
         found = _encoded(tokenizer, asked, [["A", "B"]] * len(asked), plain)
         chance = np.full((len(asked), 2), np.nan)
+        why = np.full(len(asked), _SPECIAL, object)
         if found is not None:
             segments = _without_stop(tokenizer, found.segments, plain)
             if torch.equal(segments.act[0, 0], segments.act[0, 1]):
                 raise ValueError("the tokenizer writes A and B alike, as if unknown; take a model that knows letters")
             log_prob = _each(lm, lm.parts(segments), segments, lambda part: lm.log_prob(part).double().sum(-1))
-            chance[list(found.kept)] = log_prob.exp().numpy()
+            kept = list(found.kept)
+            chance[kept], why[kept] = log_prob.exp().numpy(), _FEW
+            size = _prompts(segments)[1].sum(-1).cpu().numpy()
+            for n in (n for n, tokens in zip(kept, size, strict=True) if tokens >= most):
+                chance[n], why[n] = np.nan, f"the question is longer than the {most} tokens that the judge takes"
         both = chance.sum(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             p = np.where(both >= LEAST, chance[:, 0] / both, np.nan)
         shown = p.reshape(-1, 2)
-        why = []
-        for pair, mass in zip(shown, both.reshape(-1, 2), strict=True):
-            few = "A and B together have less than half of the probability"
-            why.append("" if np.isfinite(pair).all() else _SPECIAL if np.isnan(mass).any() else few)
+        reasons = [
+            next((reason for x, reason in zip(pair, its, strict=True) if np.isnan(x)), "")
+            for pair, its in zip(shown, why.reshape(-1, 2), strict=True)
+        ]
         raw = tuple(tuple(f"P(A) {x:.6g}, P(B) {y:.6g}" for x, y in pair) for pair in chance.reshape(-1, 2, 2))
-        return Verdicts(shown, np.zeros(shown.shape, np.bool_), tuple(why), raw)
+        return Verdicts(shown, np.zeros(shown.shape, np.bool_), tuple(reasons), raw)
 
     return judge
 
@@ -91,13 +100,14 @@ def prefer(
     read: Callable[[list[int]], Asked] | None = None,
     plain: bool = False,
     invalid: Literal["stop", "tie"] = "stop",
-    heard: Callable[[Verdicts], object] = lambda verdicts: None,
+    heard: Callable[[Verdicts, Sequence[tuple[int, int, int]]], object] = lambda verdicts, asked: None,
 ) -> Prefer:
     """A judge of pairs as what `embodied.online.win_rate` takes: of K answers to each of B prompts, [B,K,K].
 
     All pairs of a row are judged, answers of the same words are equal without. read: a prompt's ids -> what the judge
-    is shown; by default their words, without special tokens. heard: is given the verdicts, for `report`. invalid: where
-    there is no verdict, stop, or take the pair for a tie. Raises ValueError, with what the first such pair lacks.
+    is shown; by default their words, without special tokens. heard: is given the verdicts, and of which rows and
+    alternatives each is. invalid: where there is no verdict, stop, or take the pair for a tie. Raises ValueError, with
+    what the first such pair lacks.
     """
 
     def said(ids: list[int]) -> Asked:
@@ -117,7 +127,7 @@ def prefer(
         if asked:
             first, second = [texts[b][i] for b, i, _ in asked], [texts[b][j] for b, _, j in asked]
             verdicts = judge([shown[b] for b, _, _ in asked], first, second)
-            heard(verdicts)
+            heard(verdicts, asked)
             lost = [n for n, valid in enumerate(verdicts.valid) if not valid]
             if lost and invalid == "stop":
                 b, i, j = asked[lost[0]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llm_bridge.text import Counts
 
 HELD_OUT = 5  # one prompt of so many
+MARKS = ("<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "[INST]", "<|user|>", "<|turn|>")
 TUTORED = 2000  # questions, of which some are answered twice alike
 
 
@@ -75,13 +76,17 @@ def find(source: str, *, split: str | None = None, store: str | None = None) -> 
     from llm_bridge.datasets import load
 
     path = tutored() if source == TUTOR else Path(source)
-    if store or (path / ANSWERS).exists() or (path / "study.toml").exists():
+    if store or _is_study(path):
         with open_folder(path, place=store) as opened:
             heard = from_store(opened)
         passed = "".join(f"; {n} {why}, left out" for why, n in heard.passed.items())
         return Found(heard.records, path, f"{len(heard.records)} records, {heard.unanswered} unanswered{passed}")
     found = load(path, split=split)
     return Found(found.records, path, f"{found.counts} (shape {found.shape})")
+
+
+def _is_study(path: Path) -> bool:
+    return (path / ANSWERS).exists() or (path / "study.toml").exists()
 
 
 def tutored(cache: Path = CACHE) -> Path:
@@ -166,21 +171,45 @@ def feed(
         counts, kept = counts + other.counts, other.parts
     else:
         notes.append("too few prompts to hold any out: nothing says how well others are foretold")
-    notes += [*sentences(counts)]
+    notes += [*sentences(counts, found.records, tokenizer), *foreign(found.records, tokenizer)]
     asked = dict.fromkeys(r.prompt for r in held_out or learned)
     return Fed(told.parts, kept, tuple(notes), told.annotators, tuple(asked))
 
 
-def sentences(counts: Counts) -> Iterable[str]:
+def sentences(counts: Counts, records: Sequence[Record], tokenizer: Any) -> Iterable[str]:
     """What was done to make texts fit."""
+    from llm_bridge.style import style
+
+    special = style(tokenizer).special
+    odd = first_with(records, lambda text: any(token in text for token in special)) if counts.special else ""
     said = {
-        "rows hold special tokens (written in a template already? then --plain), left out": counts.special,
-        "rows hold an answer of no token, left out": counts.empty,
+        f"rows hold special tokens (written in a template already? then --plain), left out: {odd}": counts.special,
+        f"rows hold an answer of no token, left out: {first_with(records, lambda text: not text)}": counts.empty,
         "prompts are longer than --max-prompt, and lost their beginning": counts.long_prompts,
         "answers are longer than --max-answer, and were cut without an end": counts.long_answers,
         "prompts do not begin their answers' tokens, and were cut where they part": counts.cut,
     }
     return (f"{n} {what}" for what, n in said.items() if n)
+
+
+def foreign(records: Sequence[Record], tokenizer: Any) -> Iterable[str]:
+    """Marks of a template that this tokenizer does not have: to it they are words."""
+    from llm_bridge.style import style
+
+    own = (*style(tokenizer).special, tokenizer.chat_template or "")
+    marks = [mark for mark in MARKS if not any(mark in text for text in own)]
+    count = sum(bool(first_with([record], lambda text: any(mark in text for mark in marks))) for record in records)
+    if count:
+        where = first_with(records, lambda text: any(mark in text for mark in marks))
+        yield f"{count} records are written in another model's chat template, whose marks are learned as words: {where}"
+
+
+def first_with(records: Sequence[Record], odd: Callable[[str], bool]) -> str:
+    """Which record has such a text, counted from 1."""
+    for n, record in enumerate(records, 1):
+        if any(map(odd, (*record.completions, *(message.content for message in record.prompt)))):
+            return f"the first is record {n}, {record.prompt[-1].content[:40] if record.prompt else ''!r}"
+    return ""
 
 
 def demonstrations(records: Sequence[Record]) -> tuple[list[Record], dict[str, int]]:
@@ -231,7 +260,7 @@ def prompts_of(source: str, *, held_out: bool = False) -> list[Prompt]:
         words, numbers = tutor.tokenizer(), tutor.split()[held_out]
         return [user(str(words.decode(ids[1:]))) for ids in tutor.prompts(numbers)]
     path = Path(source)
-    if (path / ANSWERS).exists():
+    if _is_study(path):
         return list(dict.fromkeys(r.prompt for r in find(source).records))
     return list(dict.fromkeys(r.prompt for r in load(path).records))
 

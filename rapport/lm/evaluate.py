@@ -14,10 +14,10 @@ from torch import Tensor
 from embodied.feedback import Feedback
 from rapport.console import say
 from rapport.lm import data
-from rapport.lm.judges import GOLD, judge_of
-from rapport.lm.models import Loaded, ModelError, is_reward, load, memory, of, place_of, reward_of
+from rapport.lm.judges import GOLD, compared, judge_of, mean_error, pairwise_of, server_of
+from rapport.lm.models import Loaded, ModelError, is_reward, limits_of, load, memory, of, place_of, reward_of
 from rapport.lm.running import RESULT, Row
-from rapport.lm.speaking import Speaker
+from rapport.lm.speaking import Draw, Speaker, own, room, served
 from rapport.run import read_json
 
 if TYPE_CHECKING:
@@ -31,9 +31,15 @@ BINS = 10
 def command(options: Evaluate) -> int:
     if min(options.k, options.limit) < 1:
         raise ModelError(f"--k {options.k}, --limit {options.limit}: give at least 1 of each.")
+    if options.prefer is not None and options.against is None:
+        raise ModelError("--prefer compares with another model's answers: give --against MODEL.")
+    if options.against is not None and options.prefer is None and options.reward is None:
+        raise ModelError(f"--against {options.against}: give --reward or --prefer, by which to beat it.")
     config = _config(options.model)
     place = place_of(options.model)
     if is_reward(place):
+        if options.against or options.prompts or options.reward or options.server:
+            raise ModelError(f"{options.model} is a reward model, and answers nothing: give --data alone.")
         reward, tokenizer = reward_of(options.model, options)
         parts, _ = _pairs(options, config, tokenizer)
         if not parts:
@@ -92,38 +98,62 @@ def _policy(options: Evaluate, config: Row) -> Row:
 
 
 def _samples(options: Evaluate, loaded: Loaded, lm: LM, reference: LM | None, asked: list[Prompt]) -> Row:
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
-    speaker = Speaker(lm, loaded.tokenizer, asked, answers=len(asked) * options.k, **limits)
+    from llm_bridge.external import ratios
+
+    limits = limits_of(options)
+    many = len(asked) * options.k
+    draw = own(lm, many) if options.server is None else _served(options, lm, reference)
+    speaker = Speaker(draw, loaded.tokenizer, asked, room=room(loaded.model), **limits)
     with memory(lm.row, "sampling"):
         said = speaker(range(len(asked)), options.k, np.random.default_rng([options.seed, 40]))
     row: Row = {"prompts": len(asked), "length": float(said.mask.sum(-1).float().mean())}
     if reference is not None:
+        if options.server is not None:
+            row["ratio"] = str(ratios(lm, said))
         # Both sides by the same way of computing: the sampler of a GPU rounds otherwise.
         gaps = [
             torch.where(p.mask, lm.log_prob(p) - reference.log_prob(p), 0.0).sum(-1)
             for p in (said[rows] for rows in lm.parts(said))
         ]
-        row["kl"], row["kl_error"] = _mean(torch.cat(gaps).mean(1))
-    if options.reward is None:
-        return row
-    judge = judge_of(options.reward, options, loaded.tokenizer, speaker.texts)
-    worth = judge(said)
-    row["reward"], row["reward_error"] = _mean(worth.mean(1))
+        row["kl"], row["kl_error"] = mean_error(torch.cat(gaps).mean(1))
+    judge = None
+    if options.reward is not None:
+        judge = judge_of(options.reward, options, loaded.tokenizer, speaker.texts)
+        worth = judge(said)
+        row["reward"], row["reward_error"] = mean_error(worth.mean(1))
     if options.against is None:
         return row
     rival = load(of(options, options.against))
-    theirs = Speaker(rival.lm(options.row, lm.law), rival.tokenizer, asked, answers=len(asked) * options.k, **limits)
+    theirs = Speaker(own(rival.lm(options.row, lm.law), many), rival.tokenizer, asked, room=room(rival.model), **limits)
     with memory(lm.row, "sampling"):
         answers = theirs(range(len(asked)), options.k, np.random.default_rng([options.seed, 41]))
-    others = judge_of(options.reward, options, rival.tokenizer, theirs.texts)(answers)
-    gap = worth[:, :, None] - others[:, None, :]
-    row["against"], (row["wins"], row["wins_error"]) = options.against, _mean(((gap > 0) + (gap == 0) / 2).mean((1, 2)))
-    row["their_reward"], row["their_reward_error"] = _mean(others.mean(1))
+    row["against"] = options.against
+    if judge is not None and options.reward is not None:
+        others = judge_of(options.reward, options, rival.tokenizer, theirs.texts)(answers)
+        gap = worth[:, :, None] - others[:, None, :]
+        row["wins"], row["wins_error"] = mean_error(((gap > 0) + (gap == 0) / 2).mean((1, 2)))
+        row["their_reward"], row["their_reward_error"] = mean_error(others.mean(1))
+    if options.prefer is not None:
+        row["preferred"] = compared(pairwise_of(options), speaker.texts(said), theirs.texts(answers))
     return row
+
+
+def _served(options: Evaluate, lm: LM, reference: LM | None) -> Draw:
+    """KL needs what each token was drawn with; without it any server will do."""
+    from llm_bridge.external import knows
+
+    assert options.server is not None
+    server = server_of(options.server)
+    if reference is None:
+        return served(server, lm.law, "unknown")
+    if not knows(options.log_probs, lm.law):
+        raise ModelError(
+            f"KL to the reference needs the log-probability that each token was drawn with, and by --log-probs "
+            f"{options.log_probs} it is not known under {lm.law}: sample at temperature 1 from all tokens, or start "
+            "the server so that it says what it draws by (vLLM: --logprobs-mode processed_logprobs) and give "
+            "--log-probs processed."
+        )
+    return served(server, lm.law, options.log_probs)
 
 
 def _gold(options: Evaluate, loaded: Loaded, other: Loaded) -> Row:
@@ -161,13 +191,8 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
         return [], asked
     from llm_bridge.answers import feedback
 
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
-    told = feedback(kept[: options.limit], tokenizer, **limits)
-    for note in data.sentences(told.counts):
+    told = feedback(kept[: options.limit], tokenizer, **limits_of(options))
+    for note in data.sentences(told.counts, kept, tokenizer):
         say(f"Note: {note}.")
     return [part for part in told.parts if part.target.shape[1] == 2], asked
 
@@ -203,9 +228,17 @@ def lines(result: Row) -> list[str]:
     if found := result.get("samples"):
         told = f"answers to {found['prompts']} prompts: {found['length']:.1f} tokens"
         out.append(told + _figure(found, "kl", "KL") + _figure(found, "reward", "reward"))
+        if "ratio" in found:
+            out.append(f"the server against the model: {found['ratio']}")
         if "wins" in found:
             told = f"against {found['against']}: wins {found['wins']:.1%} ± {found['wins_error']:.1%}"
             out.append(told + _figure(found, "their_reward", "whose reward is"))
+        if said := found.get("preferred"):
+            told = f"against {found['against']}, by the judge: wins {said['wins']:.1%} ± {said['wins_error']:.1%}"
+            out.append(f"{told} of {said['pairs']} pairs, {said['alike']} of them alike")
+            if "consistent" in said:
+                told = f"both orders agree on {said['consistent']:.1%}, the first place has {said['first']:.3f}"
+                out.append("; ".join([told, *(f"{n} without a verdict: {why}" for why, n in said["without"].items())]))
     if found := result.get("gold"):
         figures = {name: f"{f['value']:.3f} ± {f['error']:.3f}" for name, f in found.items() if name != "gold_before"}
         told = f"the tutor's gold {figures['gold']}, before {found['gold_before']:.3f}; KL {figures['kl']} nats"
@@ -216,12 +249,6 @@ def lines(result: Row) -> list[str]:
 
 def _figure(found: Row, name: str, label: str) -> str:
     return f", {label} {found[name]:.3f} ± {found[f'{name}_error']:.3f}" if name in found else ""
-
-
-def _mean(x: Tensor) -> tuple[float, float]:
-    """The mean over prompts, and its standard error."""
-    x = x.double()
-    return float(x.mean()), float(x.std() / len(x) ** 0.5) if len(x) > 1 else float("nan")
 
 
 def _config(model: str) -> Row:

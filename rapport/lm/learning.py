@@ -19,7 +19,7 @@ from rapport.console import say
 from rapport.lm.data import Fed, Found, feed, find
 from rapport.lm.models import Learned, Loaded, ModelError, limits_of, load
 from rapport.lm.running import Row, Samples, Work, check, default_out, finish, opened, optimiser, rate_of, run, write
-from rapport.lm.speaking import Speaker, room
+from rapport.lm.speaking import Speaker, own, room
 from rapport.lm.together import added, first, share
 
 if TYPE_CHECKING:
@@ -51,12 +51,7 @@ def begin(
     check(options)
     loaded = load(options, lora=options.lora, learns=True, outputs=outputs, checkpointing=options.checkpointing)
     found = find(options.data, split=options.split, store=options.store)
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
-    fed = feed(found, use, loaded.tokenizer, seed=options.seed, **limits)
+    fed = feed(found, use, loaded.tokenizer, seed=options.seed, **limits_of(options))
     _check_room(fed, loaded.tokenizer, room(loaded.model))
     rate = rate_of(options, loaded)
     say(f"{loaded.says()}, at a rate of {rate:g}.")
@@ -117,8 +112,10 @@ def learn(
 
         def speak(done: int) -> Samples:
             few = fed.prompts[:3]
-            limits = limits_of(options)
-            return Speaker(module, loaded.tokenizer, few, answers=len(few), **limits).few(options.seed, done)
+            speaker = Speaker(
+                own(module, len(few)), loaded.tokenizer, few, room=room(loaded.model), **limits_of(options)
+            )
+            return speaker.few(options.seed, done)
 
         looks = look(out) if first() else dict
         work = Work(options.steps, every or options.every, row, parts, advance, looks, *([speak] if speaks else []))
@@ -151,8 +148,8 @@ def tell(result: Row, out: Path, *, as_json: bool) -> None:
     for name in (n for n in after if n != "step"):
         cells = ["" if side.get(name) is None else f"{side[name]:.4g}" for side in (before, after)]
         print(f"{name.replace('_', ' '):{width}} {cells[0]:>10} {cells[1]:>10}")
-    for line in (result["moved"],) if "moved" in result else ():
-        print(line)
+    if "moved" in result:
+        print(result["moved"])
     print(f"The model is in {out / 'model'}, the report in {out / 'report.html'}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ class ModelError(ValueError):
 
 
 class MemoryFull(ValueError):
-    """A GPU without room; the sentence says what fits next. The run goes on from its last checkpoint."""
+    """A GPU or computer without room; the sentence says what fits next. The run goes on from its last checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +127,9 @@ def load(
             if lora:
                 model = _adapted(model, lora, classifies=bool(outputs))
         except Exception as error:  # of many kinds, on files from anywhere
-            said = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"{place} cannot be loaded ({type(error).__name__}: {said}): give another --model."
-            ) from error
-    notes = _mend(model, tokenizer, place)
+            raise _unread(place, error) from error
+    notes = _mend(tokenizer, place)
+    model.config.pad_token_id = tokenizer.pad_token_id
     model = _still(model.to(device))
     if not learns:
         model.requires_grad_(False)
@@ -141,6 +140,24 @@ def load(
     if device.type == "cpu" and sum(p.numel() for p in model.parameters()) < SMALL:
         torch.set_num_threads(1)
     return Loaded(model, tokenizer, place, device, dtype, bool(lora) or adapted, adapted, notes)
+
+
+def words_of(options: Speaking) -> tuple[Any, Any]:
+    """The tokenizer and the configuration of `--model`, without its weights. Raises ModelError."""
+    _quiet()
+    from transformers import AutoConfig, AutoTokenizer
+
+    place = place_of(options.model)
+    try:
+        if (adapter := Path(place) / "adapter_config.json").is_file():
+            base = str(json.loads(adapter.read_text())["base_model_name_or_path"])
+        else:
+            base = place
+        tokenizer, config = AutoTokenizer.from_pretrained(place), AutoConfig.from_pretrained(base)
+    except Exception as error:  # of many kinds, on files from anywhere
+        raise _unread(place, error) from error
+    _mend(tokenizer, place)
+    return tokenizer, config
 
 
 def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
@@ -161,6 +178,11 @@ def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
     return RewardLM(_still(model.to(device)).requires_grad_(False), row=options.row), AutoTokenizer.from_pretrained(
         place
     )
+
+
+def _unread(place: str, error: Exception) -> ModelError:
+    said = " ".join(str(error).split())[:300]
+    return ModelError(f"{place} cannot be loaded ({type(error).__name__}: {said}): give another --model.")
 
 
 def _quiet() -> None:
@@ -202,18 +224,22 @@ def dtype_of(name: str, device: torch.device, learns: bool) -> torch.dtype:
 
 @contextlib.contextmanager
 def memory(row: int, what: str = "learning") -> Iterator[None]:
-    """A full GPU becomes a sentence that says which --row is next."""
+    """Full memory, a GPU's or the computer's own, becomes a sentence that says which --row is next."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        gpu = isinstance(error, torch.OutOfMemoryError)
+        if not gpu and not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
         torch.cuda.empty_cache()
         mend = (
             f"the same command with --row {max(row // 2, 1)} goes on"
             if what == "learning"
             else ("the same command with a smaller --max-answer, or less to sample at once, goes on")
         )
+        whose = "GPU" if gpu else "computer"
         raise MemoryFull(
-            f"The GPU's memory is full while {what}, with --row {row}: {mend}, and loses nothing."
+            f"The {whose}'s memory is full while {what}, with --row {row}: {mend}, and loses nothing."
         ) from error
 
 
@@ -227,7 +253,7 @@ def _adapted(model: Any, rank: int, classifies: bool) -> Any:
         return get_peft_model(model, config)
 
 
-def _mend(model: Any, tokenizer: Any, place: str) -> tuple[str, ...]:
+def _mend(tokenizer: Any, place: str) -> tuple[str, ...]:
     from llm_bridge.style import style
 
     if style(tokenizer).stop is None:
@@ -239,7 +265,6 @@ def _mend(model: Any, tokenizer: Any, place: str) -> tuple[str, ...]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(style(tokenizer).stop)
         notes.append(f"its tokenizer has no padding token; what is written takes {tokenizer.pad_token} for it")
-    model.config.pad_token_id = tokenizer.pad_token_id
     return tuple(notes)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,16 +28,25 @@ from embodied.remembered import Remembered, weights_fingerprint
 from embodied.scores import log_ratio
 from rapport.console import say
 from rapport.lm.data import prompts_of
-from rapport.lm.judges import by_reward, chances, judge_of
+from rapport.lm.judges import Comparing, by_reward, compared, is_url, judge_of, pairwise_of
 from rapport.lm.learning import tell
-from rapport.lm.models import Learned, Loaded, ModelError, load, memory
+from rapport.lm.models import Learned, Loaded, ModelError, limits_of, load, memory
 from rapport.lm.running import Row, Samples, Work, check, default_out, finish, opened, optimiser, rate_of, run, write
-from rapport.lm.speaking import Speaker
+from rapport.lm.speaking import Speaker, own, room
 from rapport.lm.together import several
+from rapport.run import read_json, write_json
 
 if TYPE_CHECKING:
     from llm_bridge.lm import LM
+    from llm_bridge.verdicts import Pairwise
+    from rapport.lm.judges import Said
     from rapport.lm.verb import Online
+
+
+BEST = ("raft", "superhf", "best-of-n")
+"""Methods that imitate the best answer of a prompt."""
+LOOKED = 64  # prompts of a look
+FIRST = "first.json"
 
 
 class Critic(nn.Module):
@@ -77,11 +88,10 @@ class Watched:
 def command(options: Online) -> int:
     check(options)
     if several():
-        raise ModelError("online samples and learns in one process: start it alone, without accelerate or torchrun.")
+        raise ModelError("online samples and learns in one process: start it alone, without torchrun or accelerate.")
     if (options.reward is None) == (options.prefer is None):
         raise ModelError("Give --reward or --prefer, and not both: somebody has to judge the answers.")
-    least = {"raft": 2, "superhf": 2, "best-of-n": 2, "online-ipo": 2, "rloo": 2, "grpo": 2, "p3o": 2}
-    least_k = max(least.get(options.method, 1), 2 if options.prefer else 1)
+    least_k = 1 if options.method == "ppo" and options.prefer is None else 2
     if (
         options.k < least_k
         or (options.method == "online-ipo" and options.k != 2)
@@ -99,22 +109,19 @@ def command(options: Online) -> int:
     law = Law(options.temperature, options.top_k, options.top_p)
     lm = loaded.lm(options.row, law)
     rate = rate_of(options, loaded)
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
     asked = prompts_of(options.prompts)
 
     def speaker_of(speaks: LM) -> Speaker:
-        return Speaker(speaks, loaded.tokenizer, asked, answers=options.rollouts * options.k, **limits)
+        draw = own(speaks, options.rollouts * options.k)
+        return Speaker(draw, loaded.tokenizer, asked, room=room(loaded.model), **limits_of(options))
 
     speaker = speaker_of(lm)
     say(f"{loaded.says()}, at a rate of {rate:g}.")
     say(f"{options.prompts}: {len(speaker.ids)} prompts, {speaker.long} of them without their beginning.")
     for note in loaded.notes:
         say(f"Note: {note}.")
-    judge, watched = _judges(options, speaker, loaded)
+    comparing = None if options.prefer is None else Comparing(_asked(options), speaker)
+    judge, watched = _judges(options, speaker, loaded, comparing)
     identity = weights_fingerprint(loaded.model)[:16]
     first = speaker(range(1), options.k, np.random.default_rng([options.seed, 32]))
     say(shown(loaded.tokenizer, first))
@@ -163,19 +170,21 @@ def command(options: Online) -> int:
                 if isinstance(held, Remembered):
                     held.forget()
                 moved(report.round + 1, losses[-1])
-            return {
-                "loss": float(np.mean(losses)),
-                "rollout_reward": float(np.mean([row["reward"] for row in drawn_by])),
-                "rollout_kl": float(np.mean([row["kl"] for row in drawn_by])),
-            }
+            drawn = {f"rollout_{name}": float(np.mean([row[name] for row in drawn_by])) for name in ("reward", "kl")}
+            if comparing is not None:  # win rates among one's own answers are a half, whatever they are
+                drawn["rollout_without_verdict"] = comparing.share_lost()
+                del drawn["rollout_reward"]
+            return {"loss": float(np.mean(losses)), **drawn}
 
         def look() -> Row:
             """At fresh answers to the same prompts each time."""
             draw = np.random.default_rng([options.seed, 34])
-            which = draw.choice(len(speaker.ids), min(64, len(speaker.ids)), replace=False)
+            which = draw.choice(len(speaker.ids), min(LOOKED, len(speaker.ids)), replace=False)
             with memory(lm.row, "sampling"):
                 said = speaker(which, options.k, draw)
-                found = _measured(said, watched(said), lm, held)
+                found = _measured(said, watched(said) if comparing is None else None, lm, held)
+            if comparing is not None:
+                found = {"wins": _against_first(comparing, speaker.texts(said), out / FIRST), **found}
             if isinstance(held, Remembered | Reference):
                 (held if isinstance(held, Remembered) else held.memory).forget()
             return found
@@ -183,6 +192,8 @@ def command(options: Online) -> int:
         def speak(done: int) -> Samples:
             return speaker.few(options.seed, done)
 
+        if comparing is not None:
+            comparing.share_lost()  # of what was shown above, which a run that goes on shows again
         rows = run(Work(options.steps, options.every, lm.row, parts, advance, look, speak), out)
         write(loaded, out)
         result = finish(
@@ -201,16 +212,41 @@ def command(options: Online) -> int:
     return 0
 
 
-def _judges(options: Online, speaker: Speaker, loaded: Loaded) -> tuple[Judge, Watched]:
+def _asked(options: Online) -> Pairwise:
+    """Who compares; of a server, how often at most. Raises ModelError for more calls than are allowed."""
+    judge = pairwise_of(options, tell=lambda line: None)
+    assert options.prefer is not None
+    if is_url(options.prefer):
+        looks = math.ceil(options.steps / options.every)
+        calls = (1 + options.steps * options.rollouts) * options.k * (options.k - 1) + looks * 2 * LOOKED
+        told = f"{calls:,} calls of {options.prefer} at most, fewer where answers are alike or replies are kept"
+        if calls > options.most_calls:
+            raise ModelError(
+                f"{told}: raise --most-calls {options.most_calls}, or take fewer --steps, --rollouts or --k."
+            )
+        say(f"{told}.")
+    return judge
+
+
+def _judges(options: Online, speaker: Speaker, loaded: Loaded, comparing: Comparing | None) -> tuple[Judge, Watched]:
     """The judge that the method learns from, and the one whose numbers are told."""
-    if options.prefer is not None:
-        watched = Watched(win_rate(chances(options.prefer, speaker.texts)))
-        return (best_only(watched) if options.method in ("raft", "superhf", "best-of-n") else watched), watched
+    if comparing is not None:
+        watched = Watched(win_rate(comparing.prefer))
+        return (best_only(watched) if options.method in BEST else watched), watched
     assert options.reward is not None
     watched = Watched(judge_of(options.reward, options, loaded.tokenizer, speaker.texts))
-    if options.method in ("raft", "superhf", "best-of-n"):
+    if options.method in BEST:
         return best_only(watched), watched
     return (win_rate(by_reward(watched)) if options.method == "online-ipo" else watched), watched
+
+
+def _against_first(comparing: Comparing, said: Said, kept: Path) -> float:
+    """How often an answer to each prompt is preferred to what the model said there before it learned."""
+    now = [(prompt, answers[:1]) for prompt, answers in said]
+    if not kept.exists():
+        write_json(kept, [answers for _, answers in now])
+    before = [(prompt, list(answers)) for (prompt, _), answers in zip(now, read_json(kept), strict=True)]
+    return float(compared(comparing.judge, now, before)["wins"])
 
 
 def _reference(lm: LM, loaded: Loaded) -> Reference | Remembered:
@@ -263,13 +299,14 @@ def _digest(speaker: Speaker) -> str:
 
 
 @torch.no_grad()
-def _measured(segments: Segments, reward: Tensor, lm: LM, held: Any) -> Row:
-    """Of samples: reward; KL from where the model began, and entropy of a token, as the samples tell; length."""
+def _measured(segments: Segments, reward: Tensor | None, lm: LM, held: Any) -> Row:
+    """Of samples: reward, if they have any; KL from where the model began, and entropy of a token, as the samples tell;
+    length."""
     parts = [segments[rows] for rows in lm.parts(segments)]
     gaps = [torch.where(p.mask, p.log_prob - held.log_prob(p), 0.0).sum(-1).flatten() for p in parts]
     steps = segments.mask.sum(-1)
     return {
-        "reward": float(reward.mean()),
+        **({} if reward is None else {"reward": float(reward.mean())}),
         "kl": float(torch.cat(gaps).mean()),
         "length": float(steps.float().mean()),
         "entropy": float(-(torch.where(segments.mask, segments.log_prob, 0.0).sum() / steps.sum())),

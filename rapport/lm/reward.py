@@ -15,6 +15,7 @@ from embodied.losses import logistic, pairwise, plackett_luce, pointwise
 from embodied.scores import Scorer
 from rapport.lm import data
 from rapport.lm.learning import Begun, begin, learn, some
+from rapport.lm.models import limits_of
 from rapport.lm.running import Row
 from rapport.run import RunError, write_json
 
@@ -77,12 +78,7 @@ def command(options: Reward) -> int:
 
 
 def _further(options: Reward, begun: Begun, use: Any) -> data.Fed:
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
-    return data.feed(begun.found, use, begun.loaded.tokenizer, seed=options.seed, **limits)
+    return data.feed(begun.found, use, begun.loaded.tokenizer, seed=options.seed, **limits_of(options))
 
 
 @torch.no_grad()

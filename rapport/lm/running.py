@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from rapport.lm.verb import Learning
 
 CHECKPOINTS, ROWS, SAMPLES, RESULT = "checkpoints", "rows.json", "samples.json", "result.json"
-FREE = ("out", "json", "row", "checkpointing", "every", "device")
+FREE = ("out", "json", "row", "checkpointing", "every", "device", "per_minute", "timeout", "most_calls")
 """What may change while a run goes on."""
+SECRET = ("store",)
+"""What no file of a run holds, since a database's address has its password; what was read there is in rows_digest."""
 
 Row = dict[str, Any]
 Samples = list[dict[str, str]]
@@ -84,7 +86,7 @@ def check(options: Learning) -> None:
 @contextmanager
 def opened(out: Path, options: Learning, more: Mapping[str, Any]) -> Iterator[Path]:
     """The run's folder, which refuses other settings than it was begun with."""
-    settings = {k: v for k, v in vars(options).items() if k not in FREE}
+    settings = {k: v for k, v in vars(options).items() if k not in (*FREE, *SECRET)}
     with run_folder(out, {**settings, **more}) as folder:
         yield folder
 
@@ -167,7 +169,7 @@ def finish(out: Path, result: Row) -> Row:
     return result
 
 
-BRIEF = ("accuracy", "margin", "held_out_accuracy", "held_out_loss", "reward", "kl", "length")
+BRIEF = ("accuracy", "margin", "held_out_accuracy", "held_out_loss", "reward", "wins", "kl", "length")
 
 
 def brief(row: Row) -> str:
@@ -204,4 +206,4 @@ def _read(path: Path) -> list[Row]:
 
 def _line(one: Mapping[str, str]) -> str:
     prompt, answer = (" ".join(one[key].split()) for key in ("prompt", "answer"))
-    return f"{prompt[-60:]} → {answer[:100]}" + (f"  ({one['reward']})" if "reward" in one else "")
+    return f"{prompt[-60:]} → {answer[:100]}"

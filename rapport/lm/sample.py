@@ -11,9 +11,9 @@ import torch
 from embodied import atomic
 from rapport.console import say
 from rapport.lm.data import prompts_of
-from rapport.lm.judges import judge_of
-from rapport.lm.models import ModelError, load, memory
-from rapport.lm.speaking import Speaker
+from rapport.lm.judges import judge_of, server_of
+from rapport.lm.models import ModelError, limits_of, load, memory, words_of
+from rapport.lm.speaking import Speaker, own, room, room_of, served
 from rapport.run import RunError
 
 if TYPE_CHECKING:
@@ -31,26 +31,28 @@ def command(options: Sample) -> int:
         )
     if options.out is not None and options.out.exists():
         raise RunError(f"{options.out} is there already: give another name, or remove it.")
-    loaded = load(options)
+    law = Law(options.temperature, options.top_k, options.top_p)
     asked = [conversation(text) for text in options.ask]
     if options.prompts is not None:
         asked += prompts_of(options.prompts, held_out=True)
     if not asked:
         raise ModelError("Nothing is asked: give --prompts FILE or --ask TEXT.")
     asked = asked[: options.limit]
-    lm = loaded.lm(options.row, Law(options.temperature, options.top_k, options.top_p))
-    limits: dict[str, Any] = {
-        "max_prompt": options.max_prompt,
-        "max_answer": options.max_answer,
-        "plain": options.plain,
-    }
-    speaker = Speaker(lm, loaded.tokenizer, asked, answers=len(asked) * options.k, **limits)
-    say(f"{loaded.says()}.")
-    with memory(lm.row, "sampling"):
+    if options.server is None:
+        loaded = load(options)
+        say(f"{loaded.says()}.")
+        lm = loaded.lm(options.row, law)
+        tokenizer, most, size, draw = loaded.tokenizer, room(loaded.model), lm.row, own(lm, len(asked) * options.k)
+    else:
+        tokenizer, config = words_of(options)
+        # What is printed needs no log-probabilities, so any will do.
+        most, size, draw = room_of(config), 0, served(server_of(options.server), law, "unknown")
+    speaker = Speaker(draw, tokenizer, asked, room=most, **limits_of(options))
+    with memory(size, "sampling"):
         segments = speaker(range(len(asked)), options.k, np.random.default_rng(options.seed))
     rows: list[dict[str, Any]] = [{"prompt": transcript(p), "answers": words} for p, words in speaker.texts(segments)]
     if options.best_of is not None:
-        worth = judge_of(options.best_of, options, loaded.tokenizer, speaker.texts)(segments)
+        worth = judge_of(options.best_of, options, tokenizer, speaker.texts)(segments)
         for row, of in zip(rows, worth.tolist(), strict=True):
             row |= {"answers": [row["answers"][int(np.argmax(of))]], "reward": max(of)}
     if options.out is not None:

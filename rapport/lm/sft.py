@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ def command(options: Sft) -> int:
     lm = begun.loaded.lm(options.row)
     objective = imitate(lm)
 
-    def look(out: Path) -> object:
+    def look(out: Path) -> Callable[[], Row]:
         def measured() -> Row:
             return {"held_out_loss": mean_loss(objective, some(begun.fed.held_out, lm.parts))}
 
         return measured
 
-    learn(options, "sft", begun, lm, [(objective, part) for part in begun.fed.learned], look)  # type: ignore[arg-type]
+    learn(options, "sft", begun, lm, [(objective, part) for part in begun.fed.learned], look)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,27 +11,50 @@ import torch
 from embodied.feedback import Segments
 
 if TYPE_CHECKING:
+    from llm_bridge.endpoint import Server
+    from llm_bridge.external import LogProbs
+    from llm_bridge.law import Law
     from llm_bridge.lm import LM
     from llm_bridge.messages import Prompt
 
 SLOTS = 256
+Draw = Callable[[int, int, tuple[int, ...]], Any]
+"""Tokens of the longest prompt, tokens of an answer at most, those that end one -> what draws answers to ids."""
+
+
+def own(lm: LM, answers: int) -> Draw:
+    """The model itself; `answers`: how many are wanted at once."""
+    from llm_bridge.sampler import Sampler
+
+    def made(prompt: int, longest: int, stop: tuple[int, ...]) -> Any:
+        slots = max(1, min(SLOTS, answers))
+        return Sampler(lm, slots=slots, capacity=prompt + longest, longest=longest, stop=stop)
+
+    return made
+
+
+def served(server: Server, law: Law, log_probs: LogProbs) -> Draw:
+    """A server that has the same model."""
+    from llm_bridge.external import external
+
+    return lambda prompt, longest, stop: external(server, longest=longest, stop=stop, law=law, log_probs=log_probs)
 
 
 class Speaker:
-    """Samples of a model to prompts, known by their number. Raises TextError for prompts that cannot be tokens."""
+    """Samples to prompts, known by their number, of a model that takes `room` tokens of a prompt with its answer.
+    Raises TextError for prompts that cannot be tokens."""
 
     def __init__(
         self,
-        lm: LM,
+        draw: Draw,
         tokenizer: Any,
         prompts: Sequence[Prompt],
         *,
-        answers: int,
+        room: int,
         max_prompt: int,
         max_answer: int,
         plain: bool,
     ) -> None:
-        from llm_bridge.sampler import Sampler
         from llm_bridge.style import style
         from llm_bridge.text import encode_prompts
 
@@ -39,19 +62,14 @@ class Speaker:
         self.ids, self.long = encode_prompts(tokenizer, prompts, max_prompt=max_prompt, plain=plain)
         self.known = {tuple(ids): n for n, ids in enumerate(self.ids)}
         stop = style(tokenizer, plain=plain).stop
-        longest = min(max_answer, room(lm.model) - max(map(len, self.ids)))
+        prompt = max(map(len, self.ids))
+        longest = min(max_answer, room - prompt)
         if longest < 1:
             raise ValueError(
-                f"the longest prompt has {max(map(len, self.ids))} tokens, and the model takes {room(lm.model)} with "
-                "its answer: lower --max-prompt."
+                f"the longest prompt has {prompt} tokens, and the model takes {room} with its answer: lower "
+                "--max-prompt."
             )
-        self.sampler = Sampler(
-            lm,
-            slots=max(1, min(SLOTS, answers)),
-            capacity=max(map(len, self.ids)) + longest,
-            longest=longest,
-            stop=() if stop is None else (stop,),
-        )
+        self.sampler = draw(prompt, longest, () if stop is None else (stop,))
 
     def __call__(self, which: Any, k: int, rng: np.random.Generator) -> Segments:
         """k answers to each of these prompts, [B,k,T]."""
@@ -87,4 +105,8 @@ def room(model: Any) -> int:
     """Tokens of a prompt with its answer that the model was made for."""
     from llm_bridge.lm import base
 
-    return int(getattr(base(model).config, "max_position_embeddings", None) or 1 << 20)
+    return room_of(base(model).config)
+
+
+def room_of(config: Any) -> int:
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)

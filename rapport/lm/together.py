@@ -1,6 +1,7 @@
 """One run on several processes, each with a whole model and a share of every batch.
 
-accelerate launch --num_processes 2 -m rapport lm align ...
+torchrun --nproc-per-node 2 -m rapport lm align ...   # on a GPU each, or on a CPU
+accelerate launch --num_processes 2 -m rapport lm align ...  # on GPUs: without any it starts one process
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from rapport.console import say
 
 if TYPE_CHECKING:
     from embodied.fit import Split
@@ -38,6 +41,8 @@ def joined() -> Iterator[None]:
     from llm_bridge.parallel import start
 
     start()
+    if first():
+        say(f"{os.environ['WORLD_SIZE']} processes, each with the whole model and a share of every batch.")
     said = sys.stdout, sys.stderr
     try:
         with open(os.devnull, "w") as nowhere:

@@ -136,20 +136,51 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Online(Learning, Drawing):
-    """Learn from one's own samples, judged at once: a reward run, the tutor's gold, or a judge of yours."""
+class Served(Drawing):
+    """Or a server that has the model draws them."""
+
+    server: Annotated[str | None, tyro.conf.arg(metavar="URL#NAME", help_behavior_hint="")] = None
+    """An OpenAI-compatible server (vLLM, SGLang) that draws the answers, such as http://localhost:8000/v1#my-model;
+    --model is then the same model's folder, of which `sample` takes the tokenizer alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Who compares answers at once."""
+
+    prefer: Annotated[str | None, tyro.conf.arg(metavar="URL#NAME|MODEL|RUN|gold|F", help_behavior_hint="")] = None
+    """Who compares: a server's model, such as http://localhost:8000/v1#Qwen/Qwen3-8B; a causal model or a run of
+    `rapport lm reward` here; the tutor's gold; or file.py:function(prompt, first, second) -> chance that the first is
+    better. All are asked both ways round."""
+    rubric: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")] = None
+    """What better means, for a model that compares; by default, what helps more."""
+    reasoned: Flag = False
+    """A server's model thinks first, and says one side; otherwise one letter, read by its probability."""
+    extra_body: Annotated[str, tyro.conf.arg(metavar="JSON")] = "{}"
+    """What else a server's requests hold, such as '{"chat_template_kwargs": {"enable_thinking": false}}'."""
+    per_minute: float = 0.0
+    """Requests to a server a minute, at most; 0: as many as go."""
+    timeout: float = 60.0
+    """Seconds for a reply of a server."""
+    most_calls: int = 20_000
+    """Where a server would be asked more often than that, nothing is begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Online(Learning, Drawing, Judged):
+    """Learn from one's own samples, judged at once: by a reward run, a language model, the tutor's gold, or a function
+    of yours."""
 
     prompts: Annotated[str, tyro.conf.arg(metavar="FILE|DIR|tutor")]
     """Whose prompts are answered: any data, of which nothing else is used. tutor: the questions to learn from."""
     method: Literal["ppo", "rloo", "grpo", "p3o", "raft", "superhf", "best-of-n", "online-ipo"] = "rloo"
     """How the policy follows; docs/online.md. best-of-n imitates the best of what the model said before it learned."""
     reward: Annotated[str | None, tyro.conf.arg(metavar="RUN|gold|F", help_behavior_hint="")] = None
-    """Who judges: a run of `rapport lm reward`, gold (the tutor's), or file.py:function(prompt, answers) -> numbers."""
-    prefer: Annotated[str | None, tyro.conf.arg(metavar="F", help_behavior_hint="")] = None
-    """Or who compares: file.py:function(prompt, first, second) -> chance that the first is better, asked both ways."""
-    kl: float = 0.05
-    """The price of a nat of KL to the model as it began, in units of reward; of superhf the coefficient, of online-ipo
-    tau."""
+    """Who gives points, where nobody compares: a run of `rapport lm reward`, gold (the tutor's), or
+    file.py:function(prompt, answers) -> numbers."""
+    kl: float = 0.2
+    """The price of a nat of KL to the model as it began, in units of reward: the less a reward is to be trusted, the
+    higher. Of superhf the coefficient, of online-ipo tau."""
     rollouts: int = 32
     """Prompts of a round."""
     k: int = 4
@@ -164,7 +195,7 @@ class Online(Learning, Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(Speaking, Drawing):
+class Sample(Speaking, Served):
     """Print a model's answers, or write them as JSON lines."""
 
     prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE|DIR|tutor", help_behavior_hint="")] = None
@@ -187,7 +218,7 @@ class Sample(Speaking, Drawing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Speaking, Drawing):
+class Evaluate(Speaking, Served, Judged):
     """Measure a model: on held-out answers, against where it began, against another one."""
 
     data: Annotated[str | None, tyro.conf.arg(metavar="FILE|DIR|tutor", help_behavior_hint="")] = None
@@ -199,11 +230,14 @@ class Evaluate(Speaking, Drawing):
     reference: Name = None
     """The model that it is held against (KL, log-ratios); of a run, by default what it began as."""
     against: Name = None
-    """Another model or run, whose answers it has to beat."""
+    """Another model or run, whose answers it has to beat, by --reward or --prefer."""
+    log_probs: Literal["model", "tempered", "processed", "unknown"] = "model"
+    """Of which law --server's log-probabilities are, for KL: the model's own (vLLM as it starts), after the temperature
+    (SGLang), or what it draws by (vLLM with --logprobs-mode processed_logprobs)."""
     prompts: Annotated[str | None, tyro.conf.arg(metavar="FILE|DIR|tutor", help_behavior_hint="")] = None
     """What both are asked; by default the held-out prompts."""
     reward: Annotated[str | None, tyro.conf.arg(metavar="RUN|gold|F", help_behavior_hint="")] = None
-    """Who judges the answers, as `online --reward` has it. gold: also the share of the possible gain."""
+    """Who gives the answers points, as `online --reward` has it. gold: also the share of the possible gain."""
     limit: int = 200
     """At most so many comparisons and prompts."""
     k: int = 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -18,40 +17,14 @@ from llm_bridge.endpoint import EndpointError, Server
 from llm_bridge.external import LogProbs, Ratios, external, knows, ratios
 from llm_bridge.law import Law
 from llm_bridge.lm import LM
-from llm_bridge.sampler import Sampler
 from tests.llm_bridge import tiny
-from tests.llm_bridge.scripted import Heard, Reply, Script, serving
+from tests.llm_bridge.sampling_server import modelled
+from tests.llm_bridge.scripted import Heard, Reply, serving
 
 STOP = 5
 NET = tiny.model()
 LAWS = [Law(), Law(0.7), Law(0.7, 20, 0.9)]
 PROMPTS = [[3, 8, 1], [7], [9, 2, 6, 4, 11]]
-
-
-def modelled(kind: LogProbs, change: Any = lambda choice: choice) -> Script:
-    """A server of NET whose log-probabilities are of that kind."""
-    lock = threading.Lock()
-
-    def script(number: int, body: dict[str, Any]) -> Reply:
-        law = Law(body["temperature"], max(0, body["top_k"]), body["top_p"])
-        longest, stop = body["max_tokens"], [] if body.get("ignore_eos") else body["stop_token_ids"]
-        with lock:
-            sampler = Sampler(LM(NET, law=law), slots=1, capacity=40, longest=longest, stop=stop)
-            drawn = sampler([body["prompt"]], 1, np.random.default_rng(body["seed"]))
-            shown = {"model": Law(), "tempered": Law(law.temperature)}.get(kind, law)
-            said = LM(NET, law=shown).log_prob(drawn).detach()[0, 0]
-        ids = drawn.act[0, 0][drawn.mask[0, 0]].tolist()
-        choice = {
-            "index": 0,
-            "text": " ".join(f"w{i}" for i in ids),
-            "finish_reason": "stop" if ids[-1] in stop else "length",
-            "token_ids": ids,
-            "prompt_token_ids": body["prompt"],
-            "logprobs": {"token_logprobs": said[: len(ids)].tolist()} if "logprobs" in body else None,
-        }
-        return Reply({"id": "cmpl-1", "object": "text_completion", "model": "tiny", "choices": [change(choice)]})
-
-    return script
 
 
 def server(heard: Heard) -> Server:
@@ -61,7 +34,7 @@ def server(heard: Heard) -> Server:
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("kind", ["model", "tempered", "processed", "unknown"])
 def test_the_ratio_is_one_where_it_is_known_and_unknown_elsewhere(law: Law, kind: LogProbs) -> None:
-    with serving(modelled(kind)) as heard:
+    with serving(modelled(NET, kind)) as heard:
         sample = external(server(heard), longest=9, stop=[STOP], law=law, log_probs=kind)
         found = sample(PROMPTS, 2, np.random.default_rng(0))
     assert found.act.shape[:2] == (3, 2) and isinstance(found.obs, dict)
@@ -97,19 +70,19 @@ def test_what_known_means() -> None:
 
 
 def test_a_server_that_says_another_law_than_told_is_found_out() -> None:
-    with serving(modelled("model")) as heard:
+    with serving(modelled(NET, "model")) as heard:
         sample = external(server(heard), longest=9, stop=[STOP], law=Law(0.7, 20, 0.9), log_probs="processed")
         with pytest.raises(EndpointError, match=r"of a token that alone was in play, not 0.*processed_logprobs"):
             sample(PROMPTS, 2, np.random.default_rng(0))
         assert len(heard.seen) == 1
-    with serving(modelled("model")) as heard:  # other weights: the ratios tell
+    with serving(modelled(NET, "model")) as heard:  # other weights: the ratios tell
         found = external(server(heard), longest=9, stop=[STOP])(PROMPTS, 4, np.random.default_rng(0))
     other = ratios(LM(tiny.model(seed=1)), found)
     assert abs(other.mean - 1) > 0.05
 
 
 def test_requests_say_all_that_shapes_the_law_and_each_has_its_seed() -> None:
-    with serving(modelled("processed")) as heard:
+    with serving(modelled(NET, "processed")) as heard:
         sample = external(server(heard), longest=6, stop=[STOP], law=Law(0.7, 0, 0.9), log_probs="processed")
         found = sample(PROMPTS, 4, np.random.default_rng(3))
         again = sample(PROMPTS, 4, np.random.default_rng(3))
@@ -143,14 +116,14 @@ def test_requests_say_all_that_shapes_the_law_and_each_has_its_seed() -> None:
     ],
 )
 def test_a_reply_that_does_not_add_up_stops_it(change: Any, sentence: str) -> None:
-    with serving(modelled("model", change)) as heard:
+    with serving(modelled(NET, "model", change)) as heard:
         sample = external(server(heard), longest=12, stop=[STOP])
         with pytest.raises(EndpointError, match=re.escape(sentence)):
             sample(PROMPTS, 4, np.random.default_rng(0))
 
 
 def test_a_missing_answer_and_impossible_wishes() -> None:
-    inner = modelled("model")
+    inner = modelled(NET, "model")
 
     def script(number: int, body: dict[str, Any]) -> Reply:
         return Reply({"error": {"message": "too long"}}, 400) if len(body["prompt"]) == 5 else inner(number, body)

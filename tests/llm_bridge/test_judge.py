@@ -243,6 +243,27 @@ def test_a_dead_server_stops_it_and_a_bad_pair_does_not() -> None:
     assert found.valid.sum() == 59 and found.why[7].startswith("no reply: 500")
 
 
+def test_pairs_that_are_never_answered_do_not_stop_a_second_run(tmp_path: Path) -> None:
+    """Ten texts are too long, and all others are kept from before: a server that replies so is not dead, one that is
+    gone is."""
+    prompts, a, b = pairs(30)
+    a[20:] = ["long " * 50 + text for text in a[20:]]
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        long = "long long" in json.dumps(body)
+        return Reply({"error": {"message": "too long"}}, 400) if long else Reply(letter(fair(body)))
+
+    cache = tmp_path / "replies.sqlite"
+    with serving(script) as heard:
+        found = [judge(prompts, a, b, settings(heard, cache, concurrency=1), tell=quiet) for _ in range(2)]
+        for one in found:
+            assert one.valid.sum() == 20 and one.why[23].startswith("no reply: 400: too long.")
+        assert len(heard.seen) == 60 + 20
+        gone = settings(heard, cache, retries=0)
+    with pytest.raises(EndpointError, match="is the server up at this url"):
+        judge(prompts, a, b, gone, tell=quiet)
+
+
 def test_who_never_comes_is_waited_for_once() -> None:
     prompts, a, b = pairs(3)
 

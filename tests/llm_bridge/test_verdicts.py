@@ -245,10 +245,11 @@ def test_of_a_circle_all_win_alike_and_what_is_lost_stops_it() -> None:
     act = torch.tensor([[[10, 5], [11, 5], [12, 5], [12, 5]]])
     ids = torch.tensor([[[3, 4]]])
     segments = Segments({"prompt": ids, "prompt_mask": ids > 0}, act, act > 0, torch.zeros(act.shape))
-    seen: list[Verdicts] = []
-    chance = prefer(cyclic, words, heard=seen.append)(segments)
+    seen: list[tuple[Verdicts, Sequence[tuple[int, int, int]]]] = []
+    chance = prefer(cyclic, words, heard=lambda *heard: seen.append(heard))(segments)
     assert chance[0, 0, 1] == pytest.approx(0.9) and chance[0, 1, 0] == pytest.approx(0.1)
-    assert chance[0, 2, 3] == 0.5 and len(seen[0]) == 5  # the same words need no judge
+    assert chance[0, 2, 3] == 0.5  # the same words need no judge
+    assert len(seen[0][0]) == 5 and seen[0][1] == [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 1, 2), (0, 1, 3)]
     assert torch.allclose(win_rate(prefer(cyclic, words))(_first(segments, 3)), torch.full((1, 3), 0.5))
 
     def shy(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:

@@ -17,9 +17,23 @@ from rapport.cli import main
 from rapport.lm import verb
 from rapport.lm.evaluate import foretold
 from rapport.lm.models import MemoryFull, memory
+from tests.llm_bridge import public_rows
 from tests.rapport.lm.conftest import copied, written
 
 TINY = ("--steps", "4", "--every", "2", "--batch", "16")
+
+
+CONVERSATIONAL = [
+    {
+        "prompt": [{"role": "user", "content": "what is 1 2 + 3 4 ?"}],
+        "chosen": [{"role": "assistant", "content": "the answer is 0 4 6 ."}],
+        "rejected": [{"role": "assistant", "content": "you fool !"}],
+    }
+] * 2
+UNPAIRED: list[dict[str, Any]] = [
+    {"prompt": "what is 1 2 + 3 4 ?", "completion": "the answer is 0 4 6 .", "label": True},
+    {"prompt": "what is 1 2 + 3 5 ?", "completion": "you fool !", "label": False},
+]
 
 
 def run(*args: object) -> int:
@@ -111,6 +125,7 @@ def test_what_is_preferred_becomes_likelier_and_the_reference_is_kept_beside_the
 
 def test_an_adapter_learns_alone_against_the_model_without_it(nano: str, pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "lora"
+    kept = {file.name: file.read_bytes() for file in Path(nano).iterdir()}
     assert run("align", "--model", nano, "--data", pairs, *TINY, "--lora", 4, "--out", out) == 0
     assert result(out)["before"]["held_out_loss"] == pytest.approx(np.log(2), abs=1e-6)
     assert "merged" not in json.dumps(result(out))
@@ -129,6 +144,7 @@ def test_an_adapter_learns_alone_against_the_model_without_it(nano: str, pairs: 
     assert (merged(ids).logits - whole(ids).logits).abs().max() > 1e-4
     names = [name for name in load_file(more / "adapter" / "adapter_model.safetensors") if "reference" in name]
     assert not names
+    assert kept == {file.name: file.read_bytes() for file in Path(nano).iterdir()}
 
 
 def test_em_preference_learns_who_can_be_trusted(nano: str, rows: list[dict[str, object]], tmp_path: Path) -> None:
@@ -252,16 +268,44 @@ def test_samples_are_printed_and_written_and_the_best_is_kept(
     assert half[:3] == half[3:]
 
 
-def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path) -> None:
+def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path, place: Any) -> None:
+    """In a file or on a PostgreSQL server, whose address no file of the run tells: it may hold a password."""
     from llm_bridge.answers import to_store
     from llm_bridge.datasets import load
     from rapport.data_folder import open_folder
 
     study = tmp_path / "study"
-    with open_folder(study, make=True) as store:
+    served = str(place).startswith("postgresql")
+    with open_folder(study, make=True, place=place if served else None) as store:
         to_store(store, load(rows[:60]).records)
-    assert run("align", "--model", nano, "--data", study, *TINY, "--out", tmp_path / "run") == 0
-    assert "60 records" in result(tmp_path / "run")["notes"][0]
+    go = ("--data", study, *(("--store", place) if served else ()))
+    out = tmp_path / "run"
+    assert run("align", "--model", nano, *go, *TINY, "--out", out) == 0
+    assert "60 records" in result(out)["notes"][0]
+    assert not any(str(place) in (out / name).read_text() for name in ("config.json", "result.json", "report.html"))
+
+
+@pytest.mark.parametrize(
+    ("data", "verb", "more"),
+    [
+        (public_rows.ULTRAFEEDBACK, "reward", ("--qualities", "honesty", "helpfulness")),
+        (public_rows.ULTRAFEEDBACK_BINARIZED, "align", ()),
+        (public_rows.HELPSTEER2, "reward", ()),
+        (public_rows.HH, "align", ("--method", "ipo")),
+        (CONVERSATIONAL, "align", ("--method", "simpo")),
+        (UNPAIRED, "align", ("--method", "kto")),
+        (UNPAIRED, "reward", ()),
+        (UNPAIRED, "sft", ()),
+    ],
+    ids=["ultrafeedback", "binarised", "helpsteer", "hh", "conversational", "unpaired", "marks", "imitated"],
+)
+def test_public_shapes_train(
+    data: list[dict[str, Any]], verb: str, more: tuple[str, ...], nano: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "data.jsonl", data)
+    go = (verb, "--model", nano, "--data", file, "--steps", 1, "--every", 1, "--max-prompt", 20, "--max-answer", 20)
+    assert run(*go, *more, "--out", tmp_path / "run") == 0
+    assert np.isfinite(result(tmp_path / "run")["after"]["loss"])
 
 
 def test_chances_are_held_against_what_was_said() -> None:
@@ -275,6 +319,10 @@ def test_chances_are_held_against_what_was_said() -> None:
 def test_a_gpu_without_room_says_which_row_is_next() -> None:
     with pytest.raises(MemoryFull, match="with --row 4096: the same command with --row 2048 goes on"), memory(4096):
         raise torch.OutOfMemoryError
+    with pytest.raises(MemoryFull, match="The computer's memory is full while sampling"), memory(512, "sampling"):
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shapes"), memory(512):  # any other error is what it was
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
 @pytest.mark.parametrize(
@@ -340,10 +388,33 @@ def test_what_was_cut_or_left_out_is_counted(
     nano: str, rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = [{**rows[0], "completions": [" <eos> the answer", " <eos> you"]}, {**rows[1], "said": {"compare": 0.5}}]
-    data = written(tmp_path / "odd.jsonl", [*odd, *rows[2:]])
-    assert run("sft", "--model", nano, "--data", data, *TINY, "--max-answer", 9, "--out", tmp_path / "run") == 0
+    chatml = {**rows[2], "prompt": [{"role": "user", "content": "<|im_start|>user what is 1 2 + 3 4 ?"}]}
+    data = written(tmp_path / "odd.jsonl", [*odd, chatml, *rows[3:]])
+    assert (
+        run(
+            "sft",
+            "--model",
+            nano,
+            "--data",
+            data,
+            *TINY,
+            "--max-prompt",
+            8,
+            "--max-answer",
+            9,
+            "--out",
+            tmp_path / "run",
+        )
+        == 0
+    )
     told = capsys.readouterr().err
-    assert "1 ties, left out" in told and "1 rows hold special tokens" in told and "longer than --max-answer" in told
+    assert "1 ties, left out" in told and "longer than --max-answer" in told
+    assert "prompts are longer than --max-prompt, and lost their beginning" in told and "<bos> is " in told
+    assert (
+        "1 rows hold special tokens (written in a template already? then --plain), left out: the first is record 1, 'wh"
+        in told
+    )
+    assert "1 records are written in another model's chat template" in told and "record 3, '<|im_start|>user" in told
     long = written(
         tmp_path / "long.jsonl",
         [{"prompt": "what is", "completion": " the" * 80}, *[{"prompt": "what", "completion": " the"}] * 9],

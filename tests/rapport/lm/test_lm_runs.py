@@ -58,7 +58,7 @@ def test_killed_at_any_instant_it_ends_as_if_nothing_had_been(
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Path) -> None:
-    """Launched by accelerate on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
+    """Launched by torchrun on two CPU processes, and alone: the losses, the looks and the weights, up to rounding."""
     go = [
         "rapport",
         "lm",
@@ -74,16 +74,8 @@ def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Pat
         "--batch",
         "16",
     ]
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-    ]
-    for name, start in (("two", [*launch, "0"]), ("alone", [sys.executable])):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, start in (("two", launch), ("alone", [sys.executable])):
         done = subprocess.run(
             [*start, "-m", *go, "--row", "256", "--out", str(tmp_path / name)],
             env=ENV,
@@ -94,6 +86,7 @@ def test_two_processes_make_the_run_of_one(nano: str, pairs: Path, tmp_path: Pat
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("The model is in") == 1
+        assert ("2 processes, each with" in done.stderr) == (name == "two")
     two, alone = (json.loads((tmp_path / name / "rows.json").read_text()) for name in ("two", "alone"))
     for ours, theirs in zip(two, alone, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
@@ -115,13 +108,15 @@ def test_from_imitation_to_evaluation(tmp_path: Path, capsys: pytest.CaptureFixt
         return json.loads(capsys.readouterr().out)
 
     sft, reward, online = (tmp_path / name for name in ("sft", "reward", "online"))
-    told("sft", "--model", "tutor", "--data", "tutor", "--steps", 30, "--every", 30, "--out", sft)
-    found = told("reward", "--model", "tutor", "--data", "tutor", "--steps", 90, "--every", 90, "--out", reward)
+    told("sft", "--model", "tutor", "--data", "tutor", "--steps", 10, "--every", 10, "--out", sft)
+    found = told("reward", "--model", "tutor", "--data", "tutor", "--steps", 50, "--every", 50, "--out", reward)
     assert found["after"]["held_out_accuracy"] > 0.6
-    go = ("online", "--model", sft, "--prompts", "tutor", "--reward", reward, "--steps", 40, "--every", 40)
+    go = ("online", "--model", sft, "--prompts", "tutor", "--reward", reward, "--steps", 20, "--every", 20)
     learned = told(*go, "--out", online)
     assert learned["after"]["reward"] > learned["before"]["reward"] + 0.3 and learned["after"]["kl"] > 0.1
-    found = told("evaluate", "--model", online, "--reward", "gold", "--against", "tutor", "--prompts", "tutor")
+    found = told(
+        "evaluate", "--model", online, "--reward", "gold", "--against", "tutor", "--prompts", "tutor", "--limit", 60
+    )
     exact, drawn = found["gold"]["kl"], found["samples"]
     assert abs(exact["value"] - drawn["kl"]) < 4 * (exact["error"] + drawn["kl_error"])
     assert 0 < drawn["wins"] < 1
