@@ -16,7 +16,7 @@ from rapport.align.methods import METHODS
 from rapport.cli import main
 from rapport.lm import verb
 from rapport.lm.evaluate import foretold
-from rapport.lm.models import MemoryFull, memory
+from rapport.lm.models import MemoryFull, ModelError, memory
 from tests.llm_bridge import public_rows
 from tests.rapport.lm.conftest import copied, written
 
@@ -266,6 +266,41 @@ def test_samples_are_printed_and_written_and_the_best_is_kept(
         assert run("sample", "--model", nano, "--prompts", pairs, "--limit", 3, "--seed", 5, "--json") == 0
     half = capsys.readouterr().out.splitlines()[-6:]
     assert half[:3] == half[3:]
+
+
+def test_samples_that_broke_off_go_on(
+    nano: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a server leaves one answer out: what was said before is kept, and the whole is as if nothing had been."""
+    monkeypatch.setattr("rapport.lm.sample.AT_ONCE", 8)
+    judge, whole, file = tmp_path / "judge.py", tmp_path / "whole.jsonl", tmp_path / "said.jsonl"
+    said = ("sample", "--model", nano, "--prompts", pairs, "--limit", 10, "--k", 2, "--best-of", f"{judge}:longest")
+    judge.write_text("def longest(prompt, answers):\n    return [len(a) for a in answers]\n")
+    assert run(*said, "--out", whole) == 0
+    monkeypatch.setattr("rapport.lm.judges._called", breaks_off := Fails(6))
+    assert run(*said, "--out", file) == 2 and not file.exists()
+    part = tmp_path / "said.jsonl.part"
+    assert len(part.read_text().splitlines()) == 2  # what it answers, and the first four prompts
+    part.write_text(part.read_text() + '[{"prompt": "torn')
+    assert run(*said[:-4], "--k", 3, *said[-2:], "--out", file) == 2
+    assert "(k differ)" in capsys.readouterr().err
+    breaks_off.left = 100
+    assert run(*said, "--out", file) == 0 and not part.exists()
+    assert "8 of 10 prompts are answered" in capsys.readouterr().err
+    assert file.read_bytes() == whole.read_bytes()
+
+
+class Fails:
+    """Counts answers, and judges no more than are left."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self, function: Any, name: str, *given: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise ModelError("the judge has gone home")
+        return function(*given)
 
 
 def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path, place: Any) -> None:
