@@ -1,8 +1,9 @@
 """A trunk that nobody has to download: where things are, learned without labels from the videos at hand.
 
 Few convolutions, then a spatial soft-argmax (Finn et al. 2016, arXiv 1509.06113), which also says how far a channel's
-evidence spreads and how strong it is. Pre-trained by inverse dynamics: from two frames a few steps apart, tell what was
-done between them.
+evidence spreads and how strong it is. Two such eyes look at a frame: one learns to draw all that has an outline, the
+other inverse dynamics: from two frames a few steps apart, to tell what was done between them. In one eye the one task
+takes what the other needs.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from policies.encoders import Frames, FrozenTrunk, TrunkError, checked, resized
 
 Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
-RECIPE = 3  # of the objective: another number, another trunk, whatever was kept of earlier ones
+RECIPE = 5  # of the objective: another number, another trunk, whatever was kept of earlier ones
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
-ACTED = 0.1  # what inverse dynamics weighs beside the drawing; with more the objects are lost
+AIDED = 0.4  # of the steps in which the eye that is asked what was done learns to draw too, less and less
 SHARP = 5.0
 CHANNELS = (16, 32, 32, 32)
 
@@ -47,6 +48,17 @@ class SoftArgmax(nn.Module):
         return readings(self.look((frames - middle) / spread.clamp_min(1e-3)) * self.sharp)
 
 
+class Eyes(nn.Module):
+    """Several side by side: float [B,3,H,W] in [0,1] -> what each reads, one after another."""
+
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, eyes: int = 2) -> None:
+        super().__init__()
+        self.eyes = nn.ModuleList(SoftArgmax(channels) for _ in range(eyes))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return torch.cat([eye(frames) for eye in self.eyes], -1)
+
+
 def readings(maps: Tensor) -> Tensor:
     """Where the evidence lies: maps [B,C,H,W], unnormalised logs, -> [B,5*C]: of each softmax the mean x and y
     and the spread in x and y, in half widths from the middle (right and down), and the log of the mean, over SHARP.
@@ -66,7 +78,7 @@ def readings(maps: Tensor) -> Tensor:
 
 class Drawing(nn.Module):
     """From readings [B,5*C] back to a coarse drawing of the frame's edges, [B,1,GRID,GRID]: what cannot be read cannot
-    be drawn. Inverse dynamics alone need only see what acts; this makes channels look for all that has an outline."""
+    be drawn. Inverse dynamics need only see what acts; this makes channels look for all that has an outline."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,9 +113,9 @@ def pretrain(
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
-    act[t] led to frame t, so act[0] is not used. Without actions it learns from drawing alone. Videos of one frame tell
-    nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for videos
-    that do not fit, ValueError for impossible numbers.
+    act[t] led to frame t, so act[0] is not used. Without actions there is one eye, which draws. Videos of one frame
+    tell nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for
+    videos that do not fit, ValueError for impossible numbers.
     """
     if min(steps, batch) < 1 or not rate > 0 or not channels or min(channels) < 1:
         raise ValueError(f"steps {steps}, batch {batch}, rate {rate}, channels {channels}; give more than 0 of each")
@@ -111,9 +123,11 @@ def pretrain(
     total = None if act is None else _done(act, lengths).cumsum(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, drawing = SoftArgmax(channels), Drawing(channels[-1])
+        net, drawing = Eyes(channels, 1 if total is None else 2), Drawing(channels[-1])
+        aid = Drawing(channels[-1])
         head = None if total is None else _head(10 * channels[-1], total.shape[-1])
-    learned = [part for module in (net, drawing, head) if module is not None for part in module.parameters()]
+    _lay(net, torch.channels_last)  # a seventh faster
+    learned = [part for module in (net, drawing, aid, head) if module is not None for part in module.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     rng = np.random.default_rng(seed)
@@ -124,12 +138,17 @@ def pretrain(
             first, gap = _pairs(starts, lengths, batch, rng)
             changes = _changes(batch, rng)
             seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
-            z = net(seen)
-            loss = (drawing(z) - edges(seen)).square().mean()
+            seen = seen.contiguous(memory_format=torch.channels_last)
+            outlines = edges(seen)
+            loss = (drawing(net.eyes[0](seen)) - outlines).square().mean()
             if total is not None and head is not None:
+                z = net.eyes[1](seen)
                 one, two = z.chunk(2)
                 told = head(torch.cat([one, two - one], -1))
-                loss = loss + ACTED * (told - (total[first + gap] - total[first])).square().mean()
+                loss = loss + (told - (total[first + gap] - total[first])).square().mean()
+                # An eye that sees nothing yet learns nothing from actions, at times for ever: drawing opens it.
+                if (left := 1 - step / (AIDED * steps)) > 0:
+                    loss = loss + left * (aid(z) - outlines).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -138,7 +157,15 @@ def pretrain(
                 progress(step + 1, loss.item())
     finally:
         torch.set_num_threads(threads)
-    return FrozenTrunk(net, 5 * channels[-1], SIDE, {"kind": "soft-argmax", "channels": list(channels)})
+    _lay(net, torch.contiguous_format)  # what is saved and loaded rounds the same
+    settings = {"kind": "soft-argmax", "channels": list(channels), "eyes": len(net.eyes)}
+    return FrozenTrunk(net, 5 * channels[-1] * len(net.eyes), SIDE, settings)
+
+
+def _lay(net: nn.Module, memory_format: torch.memory_format) -> None:
+    for value in net.parameters():
+        if value.ndim == 4:
+            value.data = value.data.contiguous(memory_format=memory_format)
 
 
 def _films(frames: Frames | Sequence[Frames]) -> tuple[Tensor, Array, Array]:
