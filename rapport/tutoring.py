@@ -139,7 +139,12 @@ def fitted(world: Tutor, policy: LM, objective: Objective, data: Feedback) -> LM
 
 
 def optimiser(policy: LM, rate: float = RATE) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
+    return torch.optim.AdamW(learning(policy), lr=rate, weight_decay=0.0)
+
+
+def learning(policy: LM) -> list[Tensor]:
+    """The weights that learn."""
+    return [p for p in policy.parameters() if p.requires_grad]
 
 
 # --- from its own samples
