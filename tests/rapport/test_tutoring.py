@@ -94,10 +94,12 @@ def test_what_a_question_pays_is_the_same_for_all_its_answers(small: tutoring.Tu
     assert torch.allclose(more, more[:, :1].expand_as(more)) and more[:, 0].std() > 10
 
 
-def test_each_of_three_annotators_answers_every_question(small: tutoring.Tutor) -> None:
-    pairs = tutoring.compared(small)
+def test_everybody_answers_every_question(small: tutoring.Tutor) -> None:
+    pairs, people = tutoring.compared(small), 3 * lcpo.EACH
     data = lcpo.answered(pairs, np.random.default_rng(0))
-    assert len(data) == 3 * len(pairs) and data.annotator.bincount().tolist() == [len(pairs)] * 3
+    assert len(data) == people * len(pairs) and data.annotator.bincount().tolist() == [len(pairs)] * people
+    right = (data.target == pairs.target.repeat(people, 1)).all(-1).float().view(3, -1).mean(-1)
+    assert (right - lcpo.RELIABLE).abs().max() < 0.2
     assert torch.equal(data.segments.act[len(pairs) : 2 * len(pairs)], pairs.segments.act)
 
 
