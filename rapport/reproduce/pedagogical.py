@@ -79,11 +79,19 @@ def by_another(data: Feedback) -> Feedback:
     return replace(data, segments=replace(segments, act=act, mask=mask, log_prob=torch.full(mask.shape, torch.nan)))
 
 
-def perplexities(policy: LM, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all answers to each question [Q,2]: the perplexity, from how likely each is among those that are listed, and
-    SimPO's score without gamma; [Q,A], answers in the tutor's order."""
+def perplexities(policy: LM, numbers: Tensor) -> Tensor:
+    """Of every answer of the law to questions [Q,2], in its order, from how likely each is as a whole: [Q,A]."""
     from llm_bridge.testbed import tutor
     from llm_bridge.testbed.measure import within
+
+    _, mask = tutor.answers(numbers)
+    with torch.no_grad():
+        return (-within(policy.model, numbers)[:, :-1] / mask.sum(-1)).exp()
+
+
+def from_simpo(policy: LM, numbers: Tensor) -> float:
+    """How far the logarithm of the perplexity is from SimPO's score, of every answer to questions [Q,2]."""
+    from llm_bridge.testbed import tutor
 
     asked = tutor.prompts(numbers)[:, None]
     act, mask = tutor.answers(numbers)
@@ -91,15 +99,15 @@ def perplexities(policy: LM, numbers: Tensor) -> tuple[Tensor, Tensor]:
     every = Segments({"prompt": asked, "prompt_mask": torch.ones_like(asked).bool()}, act, mask, unknown)
     with torch.no_grad():
         score = direct(policy, m.simpo(2.0, 0.0)).score(every)
-        return (-within(policy.model, numbers)[:, :-1] / mask.sum(-1)).exp(), score
+    return float((perplexities(policy, numbers).log() + score).abs().max())
 
 
 def helps(policy: LM, numbers: Tensor) -> float:
     """The share of questions of whose right answers, neither polite nor rude, the first step is the less perplexing."""
     from llm_bridge.testbed import tutor
 
-    listed, _ = perplexities(policy, numbers)
-    tell, help_ = (listed[:, (tutor.TONES.index("neutral") * 2 + style) * 5] for style in range(2))
+    found, neutral = perplexities(policy, numbers), tutor.TONES.index("neutral") * len(tutor.STYLES)
+    tell, help_ = (found[:, (neutral + style) * len(tutor.SLIPS)] for style in range(2))
     return float((help_ < tell).double().mean())
 
 
@@ -120,7 +128,6 @@ def reproduce(
     for name in t.tick(told, lambda share: progress(0.2 + 0.6 * share)):
         ends[name] = t.learned(world, *told[name])
     found = {name: world.measured(end) for name, end in ends.items()}
-    listed, score = perplexities(ends["dpo"], world.ground.numbers[:16])
     acts = {name: x.scaffold.value for name, x in found.items()}
     comparisons = []
     for name in ends:
@@ -136,7 +143,7 @@ def reproduce(
         comparisons.append(Comparison("two authors: chosen told by manner", (leak,), "claims nothing", NO_CLAIM))
     t.table(found, out)
     return [
-        Mechanism("log-perplexity from SimPO's score, no gamma", float((listed.log() + score).abs().max()), 1e-4),
+        Mechanism("log-perplexity from SimPO's score, no gamma", from_simpo(ends["dpo"], world.learn[:8]), 1e-4),
         Mechanism("chosen told by courtesy and correctness", told_by_manner(data), 1.0, "at most", MANNER),
         Mechanism("DPO: share of first steps gained", acts["dpo"] - acts["before"], 0.0, "at least", HELP),
         Mechanism("DPO: share of the possible gain", found["dpo"].share.value, 0.0, "at least", SHARE),

@@ -84,7 +84,8 @@ def stationary(world: Bandit) -> tuple[float, float, float, float]:
 
 # --- where a language model answers
 
-STRONG, STEPS = 2.0, 3  # kappa there, where a step is a word of some fifteen; steps in each round
+STRONG = 5.0  # kappa there
+ROUNDS, STEPS = 6, 4  # of which each has so many steps
 
 
 def identities(world: Tutor) -> tuple[float, float, float]:
@@ -120,7 +121,9 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     plain, steep, far = identities(world)
 
     def kept(judge: Judge, kappa: float) -> LM:
-        return t.trained(world, lambda policy, prior: superhf(policy, prior, kappa), best_only(judge), steps=STEPS)
+        return t.trained(
+            world, lambda policy, prior: superhf(policy, prior, kappa), best_only(judge), rounds=ROUNDS, steps=STEPS
+        )
 
     luck, wrong = t.by_chance(np.random.default_rng([seed, 73])), "SuperHF, kept by chance"
     told: dict[str, tuple[Judge, float]] = {"SuperHF": (t.gold, STRONG), "RAFT": (t.gold, 0.0), wrong: (luck, STRONG)}
@@ -136,6 +139,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
                 world,
                 lambda policy, reference: policy_gradient(policy, surrogate, advantage, reference),
                 t.gold,
+                rounds=ROUNDS,
                 steps=STEPS,
             )
         )
