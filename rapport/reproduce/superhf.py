@@ -84,7 +84,7 @@ def stationary(world: Bandit) -> tuple[float, float, float, float]:
 
 # --- where a language model answers
 
-STRONG = 5.0  # kappa there
+STRONG = 2.0  # kappa there
 ROUNDS, STEPS = 6, 4  # of which each has so many steps
 
 
