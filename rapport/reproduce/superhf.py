@@ -159,10 +159,8 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return [
         Mechanism("without kappa: from RAFT's loss", plain, 0.0),
         Mechanism("KL(prior, policy) at the prior: steepest slope", steep, 1e-5),
-        Mechanism("the same elsewhere: from that of the laws of each word", far, 1e-5),
-        Mechanism(
-            "KL from before, RAFT's over SuperHF's", raft.kl.value / right.kl.value, 1.0, "at least", LESS_ON_TEXTS
-        ),
+        Mechanism("the same elsewhere: from that of the laws of each word", far, 1e-6),
+        Mechanism("KL from before, nats: RAFT less SuperHF", raft.kl.value - right.kl.value, 0.0, "at least", SPARED),
         Mechanism("SuperHF: share of the possible gain", right.share.value, 0.0, "at least", SHARE),
         Mechanism("SuperHF: gold gained", right.gold.value - before.gold.value, 0.0, "at least", GAIN),
         Mechanism("SuperHF, kept by chance: the same", lucky.gold.value - before.gold.value, 0.0, "at most", LUCK),
@@ -170,7 +168,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
 
 
 # Mean and sd of the development seeds 1000 to 1009.
-LESS_ON_TEXTS, SHARE, GAIN, LUCK = (1.5, 0.0), (0.5, 0.0), (0.5, 0.0), (-0.5, 0.0)
+SPARED, SHARE, GAIN, LUCK = (0.1, 0.0), (0.5, 0.0), (0.5, 0.0), (-0.5, 0.0)
 
 
 def reproduce(
