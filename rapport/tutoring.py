@@ -70,7 +70,7 @@ def tutoring(seed: int) -> Tutor:
     from llm_bridge.testbed.pretrain import pretrained
 
     rng = np.random.default_rng([seed, 90])
-    before = AnchoredLM(pretrained(CACHE))
+    before = AnchoredLM(pretrained(CACHE), row=256)  # two or three pairs; longer rows cost more in attention
     for name, weight in before.named_parameters():
         weight.requires_grad_("norm" in name)
     learn, held_out = (x[torch.from_numpy(rng.permutation(len(x)))] for x in tutor.split())

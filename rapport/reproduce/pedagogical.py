@@ -144,9 +144,9 @@ def reproduce(
     t.table(found, out)
     return [
         Mechanism("log-perplexity from SimPO's score, no gamma", from_simpo(ends["dpo"], world.learn[:8]), 1e-4),
-        Mechanism("chosen told by courtesy and correctness", told_by_manner(data), 1.0, "at most", MANNER),
-        Mechanism("DPO: share of first steps gained", acts["dpo"] - acts["before"], 0.0, "at least", HELP),
-        Mechanism("DPO: share of the possible gain", found["dpo"].share.value, 0.0, "at least", SHARE),
+        Mechanism("chosen told by courtesy and correctness", told_by_manner(data), 0.65, "at most", MANNER),
+        Mechanism("DPO: share of first steps gained", acts["dpo"] - acts["before"], 0.2, "at least", HELP),
+        Mechanism("DPO: share of the possible gain", found["dpo"].share.value, 0.1, "at least", SHARE),
         Mechanism("DPO on pairs turned round: first steps gained", acts[wrong] - acts["before"], 0.0, "at most", TELL),
         Mechanism("the same: share of the possible gain", found[wrong].share.value, 0.0, "at most", NONE),
     ], comparisons

@@ -175,7 +175,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return [
         Mechanism("pairs a point apart: from SimPO, beta 1 and no margin", simpo, 1e-5),
         Mechanism("lists: change of the loss by what questions pay to all", paid, 1e-4),
-        Mechanism("PRO: share of the possible gain", found["PRO"].share.value, 0.0, "at least", SHARE),
+        Mechanism("PRO: share of the possible gain", found["PRO"].share.value, 0.2, "at least", SHARE),
         Mechanism("PRO on worths turned round: the same", found[wrong].share.value, 0.0, "at most", NONE),
     ], comparisons
 

@@ -231,7 +231,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     return [
         Mechanism("gamma 1 from DPO on means", far, 1e-6),
         Mechanism("pull on a changed word over another, from gamma", off, 1e-5),
-        Mechanism("gamma 5: share of the possible gain", found[dense].share.value, 0.0, "at least", SHARE),
+        Mechanism("gamma 5: share of the possible gain", found[dense].share.value, 0.2, "at least", SHARE),
         Mechanism("corrections turned round: the same", found[wrong].share.value, 0.0, "at most", NONE),
     ], comparisons
 
