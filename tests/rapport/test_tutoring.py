@@ -153,6 +153,7 @@ def test_in_full_every_case_is_told(
     for name, size in (("FEW", 12), ("LONG", 2), ("LOOKS", 2)):
         monkeypatch.setattr(daa, name, size)
     monkeypatch.setattr(superhf, "ROUNDS", 2)
+    monkeypatch.setattr(lcpo, "SHUFFLES", 2)
     told: list[float] = []
     checks, comparisons = file.reproduce("tutor", 3, True, told.append, tmp_path)  # type: ignore[attr-defined]
     assert all(np.isfinite(check.value) for check in checks)
