@@ -3,8 +3,8 @@
 Every method starts from one pre-trained model and ends as a point under one frontier: its share is what it gains over
 that model, over what the best policy gains at the same KL (llm_bridge/testbed). What fits it is what fits an arm.
 
-Only the gains of the norms are learned, 1,152 of 718,336 parameters (arXiv 2302.08453): steps of all weights that are
-long enough to be seen after 24 of them break the sums, which are spread over the matrices.
+Only the gains of the norms are learned, 1,152 of 718,336 parameters (arXiv 2302.07937): so few steps of all weights, or
+of LoRA's, go further from the model for the same gold, and lose sums on the way (docs/lm_methods.md).
 """
 
 from __future__ import annotations
