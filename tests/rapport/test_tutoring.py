@@ -94,10 +94,12 @@ def test_what_a_question_pays_is_the_same_for_all_its_answers(small: tutoring.Tu
     assert torch.allclose(more, more[:, :1].expand_as(more)) and more[:, 0].std() > 10
 
 
-def test_each_of_three_annotators_answers_every_question(small: tutoring.Tutor) -> None:
-    pairs = tutoring.compared(small)
+def test_everybody_answers_every_question(small: tutoring.Tutor) -> None:
+    pairs, people = tutoring.compared(small), 3 * lcpo.EACH
     data = lcpo.answered(pairs, np.random.default_rng(0))
-    assert len(data) == 3 * len(pairs) and data.annotator.bincount().tolist() == [len(pairs)] * 3
+    assert len(data) == people * len(pairs) and data.annotator.bincount().tolist() == [len(pairs)] * people
+    right = (data.target == pairs.target.repeat(people, 1)).all(-1).float().view(3, -1).mean(-1)
+    assert (right - lcpo.RELIABLE).abs().max() < 0.2
     assert torch.equal(data.segments.act[len(pairs) : 2 * len(pairs)], pairs.segments.act)
 
 
@@ -141,7 +143,7 @@ def test_a_ranking_has_the_true_worths(small: tutoring.Tutor) -> None:
     assert data.target.shape[1] == pro.K and torch.equal(data.target, tutoring.gold(data.segments))
 
 
-FILES = [(daa, 18), (p3o, 14), (lcpo, 10), (raft, 7), (pro, 8), (rlhfv, 8), (pedagogical, 8)]
+FILES = [(daa, 18), (p3o, 14), (lcpo, 10), (raft, 7), (pro, 8), (rlhfv, 8), (superhf, 9), (pedagogical, 8)]
 
 
 @pytest.mark.parametrize(("file", "least"), FILES)
@@ -150,6 +152,7 @@ def test_in_full_every_case_is_told(
 ) -> None:
     for name, size in (("FEW", 12), ("LONG", 2), ("LOOKS", 2)):
         monkeypatch.setattr(daa, name, size)
+    monkeypatch.setattr(superhf, "ROUNDS", 2)
     monkeypatch.setattr(lcpo, "SHUFFLES", 2)
     told: list[float] = []
     checks, comparisons = file.reproduce("tutor", 3, True, told.append, tmp_path)  # type: ignore[attr-defined]
