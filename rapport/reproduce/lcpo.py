@@ -192,7 +192,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
         Mechanism("everybody right for certain: losses from DPO's", float(apart), 0.0),
         Mechanism("reliability, best of three kinds less worst", spread, 0.15, "at least", SPREAD),
         Mechanism("the same, names on answers shuffled, mean", float(np.mean(nobody)), 0.05, "at most", NOBODY),
-        Mechanism("DPO with EM: share of the possible gain", found["DPO with EM"].share.value, 0.2, "at least", CURED),
+        Mechanism("DPO with EM: share of the possible gain", found["DPO with EM"].share.value, 0.15, "at least", CURED),
     ]
     comparisons = [
         *t.beside("labels of many, DPO with EM", found["DPO with EM"]),
@@ -226,7 +226,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
 
 
 # Mean and sd of the development seeds 1000 to 1009.
-SPREAD, NOBODY, CURED = (0.3, 0.0), (-0.003, 0.0), (0.5, 0.0)
+SPREAD, NOBODY, CURED = (0.321, 0.019), (-0.001, 0.005), (0.639, 0.113)
 
 
 def reproduce(

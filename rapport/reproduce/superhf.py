@@ -156,19 +156,20 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     ]
     t.table(found, out)
     before, right, raft, lucky = (found[name] for name in ("before", "SuperHF", "RAFT", wrong))
+    spared = (raft.kl.value - right.kl.value,)
+    comparisons.append(Comparison("KL, nats: RAFT less SuperHF", spared, "claims no figure", (0.0, np.inf)))
     return [
         Mechanism("without kappa: from RAFT's loss", plain, 0.0),
         Mechanism("KL(prior, policy) at the prior: steepest slope", steep, 1e-5),
         Mechanism("the same elsewhere: from that of the laws of each word", far, 1e-6),
-        Mechanism("KL from before, nats: RAFT less SuperHF", raft.kl.value - right.kl.value, 0.01, "at least", SPARED),
         Mechanism("SuperHF: share of the possible gain", right.share.value, 0.2, "at least", SHARE),
-        Mechanism("SuperHF: gold gained", right.gold.value - before.gold.value, 0.05, "at least", GAIN),
-        Mechanism("SuperHF, kept by chance: the same", lucky.gold.value - before.gold.value, 0.05, "at most", LUCK),
+        Mechanism("SuperHF: gold gained", right.gold.value - before.gold.value, 0.1, "at least", GAIN),
+        Mechanism("SuperHF, kept by chance: the same", lucky.gold.value - before.gold.value, 0.1, "at most", LUCK),
     ], comparisons
 
 
 # Mean and sd of the development seeds 1000 to 1009.
-SPARED, SHARE, GAIN, LUCK = (0.1, 0.0), (0.5, 0.0), (0.5, 0.0), (-0.5, 0.0)
+SHARE, GAIN, LUCK = (0.798, 0.090), (0.237, 0.033), (-0.080, 0.043)
 
 
 def reproduce(
