@@ -5,6 +5,7 @@ model = pretrained(Path("runs/cache"))  # minutes the first time, at once from t
 Three things make it quick. Every token's target is its law given the words before it, instead of one draw from that
 law: the same gradient on average, with less noise. First the sums are learned, from the plain direct answers alone,
 which are short; the first steps of scaffolds and the tones follow, and take few steps. And matrices are moved by Muon.
+Then AdamW makes small steps to the end: the same sums, in weights that a method can move without breaking them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from embodied import atomic
 from llm_bridge.testbed import tutor
 
 Progress = Callable[[int, float], None]  # (steps done, loss in nats per token of an answer)
-RECIPE = 1  # of the training below: another number, another model, whatever was kept of earlier ones
+RECIPE = 2  # of the training below: another number, another model, whatever was kept of earlier ones
 _ABOUT, _WEIGHTS = "testbed.json", "model.safetensors"
 
 
@@ -56,15 +57,19 @@ class Pretraining:
     warmup: int = 40
     decay: float = 0.1
     """Of the weights, times the rate."""
+    small: int = 250
+    """Steps after that, of AdamW for everything, at 1e-3 falling to 0."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.warmup) < 1 or not 0 <= self.sums <= 1 or min(self.muon, self.adam) <= 0:
             raise ValueError(f"{self}; give at least one step and row, a share in [0,1], and rates above 0")
+        if self.small < 0:
+            raise ValueError(f"small is {self.small}; give at least 0 small steps")
 
 
 USUAL = Pretraining()
-NANO = Pretraining(48, 2, 4, 2, 96, steps=120, sums=0.0, batch=32, muon=0.03, adam=6e-3, warmup=10)
+NANO = Pretraining(48, 2, 4, 2, 96, steps=120, sums=0.0, batch=32, muon=0.03, adam=6e-3, warmup=10, small=0)
 """Speaks within seconds, and cannot add: for tests of everything that does not need sums."""
 
 
@@ -108,20 +113,44 @@ def train(settings: Pretraining, progress: Progress | None = None) -> LlamaForCa
         optimiser = _Optimiser(model, settings)
         law = tutor.law().float()
         plain = torch.where(tutor.plain(), law, 0.0)
-        numbers, _ = tutor.split()
         for step in range(settings.steps):
-            ask = numbers[torch.from_numpy(rng.integers(0, len(numbers), settings.batch))]
-            loss = torch.zeros(())
-            tokens = 0
-            for ids, target, mask in _rows(ask, plain if step < settings.sums * settings.steps else law, rng):
-                step_law = model(input_ids=ids, use_cache=False).logits[:, -target.shape[1] :].log_softmax(-1)
-                part = -torch.where(mask, (target * step_law).sum(-1), 0.0).sum()
-                part.backward()
-                loss, tokens = loss + part.detach(), tokens + int(mask.sum())
-            optimiser.step((step + 1) / settings.warmup, 1 - step / settings.steps, tokens)
+            said = plain if step < settings.sums * settings.steps else law
+            loss = _slopes(model, said, settings.batch, rng)
+            optimiser.step((step + 1) / settings.warmup, 1 - step / settings.steps)
             if progress is not None:
-                progress(step + 1, loss.item() / tokens)
+                progress(step + 1, loss)
+        for step, loss in enumerate(_small_steps(model, law, settings), settings.steps):
+            if progress is not None:
+                progress(step + 1, loss)
     return model.eval()
+
+
+def _slopes(model: LlamaForCausalLM, law: Tensor, batch: int, rng: np.random.Generator) -> float:
+    """Makes the gradients of the loss of some questions, in nats per token of an answer, and returns it."""
+    numbers, _ = tutor.split()
+    ask = numbers[torch.from_numpy(rng.integers(0, len(numbers), batch))]
+    loss, tokens = 0.0, 0
+    for ids, target, mask in _rows(ask, law, rng):
+        step_law = model(input_ids=ids, use_cache=False).logits[:, -target.shape[1] :].log_softmax(-1)
+        part = -torch.where(mask, (target * step_law).sum(-1), 0.0).sum()
+        part.backward()
+        loss, tokens = loss + part.item(), tokens + int(mask.sum())
+    for p in model.parameters():
+        p.grad = _slope(p) / tokens
+    return loss / tokens
+
+
+def _small_steps(model: LlamaForCausalLM, law: Tensor, settings: Pretraining) -> Iterator[float]:
+    """The losses of AdamW's steps."""
+    rng = np.random.default_rng(settings.seed + 1)
+    opt = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    for step in range(settings.small):
+        opt.param_groups[0]["lr"] = 1e-3 * (1 - step / settings.small)
+        loss = _slopes(model, law, settings.batch, rng)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad()
+        yield loss
 
 
 def fresh(settings: Pretraining) -> LlamaForCausalLM:
@@ -203,10 +232,8 @@ class _Optimiser:
         )
 
     @torch.no_grad()
-    def step(self, warm: float, left: float, tokens: int) -> None:
+    def step(self, warm: float, left: float) -> None:
         rate = min(1.0, warm) * left
-        for p in self.model.parameters():
-            p.grad = _slope(p) / tokens
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         same: dict[torch.Size, list[int]] = {}
         for n, (p, mean) in enumerate(zip(self.matrices, self.mean, strict=True)):

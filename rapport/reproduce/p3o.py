@@ -156,11 +156,11 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
     before, right, wrong = found.values()
     checks += [
         Mechanism("P3O: share of the possible gain", right.share.value, 0.2, "at least", SHARE),
-        Mechanism("P3O: gold gained", right.gold.value - before.gold.value, 0.17, "at least", GAIN),
+        Mechanism("P3O: gold gained", right.gold.value - before.gold.value, 0.15, "at least", GAIN),
         Mechanism(
             "P3O told the rewards of other answers: the same",
             wrong.gold.value - before.gold.value,
-            0.17,
+            0.16,
             "at most",
             LUCK,
         ),
@@ -192,7 +192,7 @@ OTHERS: dict[str, Callable[[float], tuple[Surrogate, Advantage]]] = {
     "RLOO": lambda kl: (clipped(0.2, "sequence"), leave_one_out(kl=kl)),
 }
 # Mean and sd of the development seeds 1000 to 1009.
-TOLD, SHARE, GAIN, LUCK = (0.0793, 0.0005), (0.626, 0.079), (0.2044, 0.0081), (-0.049, 0.054)
+TOLD, SHARE, GAIN, LUCK = (0.0796, 0.0004), (0.656, 0.062), (0.239, 0.022), (-0.044, 0.050)
 
 
 def reproduce(

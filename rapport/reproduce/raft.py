@@ -113,8 +113,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
         Mechanism("best of each question: choices changed by what questions pay to all", local, 0.0),
         Mechanism("best of the batch: the same", batch, 0.1, "at least", MOVED),
         Mechanism("RAFT: share of the possible gain", right.share.value, 0.3, "at least", SHARE),
-        Mechanism("RAFT: gold gained", right.gold.value - before.gold.value, 0.07, "at least", GAIN),
-        Mechanism("RAFT, kept by chance: the same", wrong.gold.value - before.gold.value, 0.07, "at most", LUCK),
+        Mechanism("RAFT, kept by chance: gold gained", wrong.gold.value - before.gold.value, 0.0, "at most", LUCK),
     ]
     comparisons = t.beside("RAFT", right)
     if full:
@@ -133,7 +132,7 @@ def texts(seed: int, full: bool, progress: Progress, out: Path) -> tuple[list[Me
 
 
 # Mean and sd of the development seeds 1000 to 1009.
-MOVED, SHARE, GAIN, LUCK = (0.414, 0.032), (0.711, 0.093), (0.244, 0.042), (-0.0905, 0.0163)
+MOVED, SHARE, LUCK = (0.416, 0.020), (0.698, 0.069), (-0.094, 0.021)
 
 
 def reproduce(

@@ -11,15 +11,16 @@ import torch
 
 from embodied import methods as m
 from rapport import beside_arm
-from rapport.reproduce import daa, entangle, gapo, lcpo, pro, rlhfv
+from rapport.reproduce import daa, entangle, gapo, lcpo, pedagogical, pro, rlhfv
 
 KEYS = {
     "daa": (daa, {"bandit": 11, "point": 2, "arm": 1, "tutor": 3}),
-    "pro": (pro, {"bandit": 5, "point": 5, "arm": 5}),
-    "lcpo": (lcpo, {"bandit": 5, "point": 5, "arm": 5, "tutor": 3}),
+    "pro": (pro, {"bandit": 5, "point": 5, "arm": 5, "tutor": 4}),
+    "lcpo": (lcpo, {"bandit": 5, "point": 5, "arm": 5, "tutor": 4}),
     "entangle": (entangle, {"tokens": 7, "point": 7, "arm": 7}),
     "gapo": (gapo, {"bandit": 3, "point": 3, "arm": 3}),
-    "rlhfv": (rlhfv, {"tokens": 5, "point": 5, "arm": 5}),
+    "rlhfv": (rlhfv, {"tokens": 5, "point": 5, "arm": 5, "tutor": 4}),
+    "pedagogical": (pedagogical, {"tutor": 6}),
 }
 
 

@@ -17,7 +17,7 @@ from rapport.reproduce import p3o, raft, superhf
 KEYS = {
     "p3o": (p3o, {"bandit": 10, "tutor": 6}),
     "raft": (raft, {"bandit": 7, "tutor": 5}),
-    "superhf": (superhf, {"bandit": 7}),
+    "superhf": (superhf, {"bandit": 7, "tutor": 7}),
 }
 
 

@@ -51,7 +51,7 @@ def weights(model: LlamaForCausalLM) -> Tensor:
 
 
 def test_the_same_settings_give_the_same_weights_and_leave_nothing_behind() -> None:
-    few = Pretraining(16, 1, 2, 1, 16, steps=4, batch=8, warmup=2)
+    few = Pretraining(16, 1, 2, 1, 16, steps=4, batch=8, warmup=2, small=2)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(2)
     try:
@@ -61,20 +61,24 @@ def test_the_same_settings_give_the_same_weights_and_leave_nothing_behind() -> N
         torch.set_num_threads(threads)
     assert torch.equal(weights(first), weights(second))
     assert torch.equal(state, torch.get_rng_state())
-    assert not torch.equal(weights(first), weights(train(Pretraining(16, 1, 2, 1, 16, steps=4, batch=8, seed=1))))
+    assert not torch.equal(
+        weights(first), weights(train(Pretraining(16, 1, 2, 1, 16, steps=4, batch=8, small=2, seed=1)))
+    )
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one step"):
         Pretraining(steps=0)
+    with pytest.raises(ValueError, match="small is -1; give at least 0"):
+        Pretraining(small=-1)
 
 
 def test_the_model_is_kept_and_other_programs_load_it(nano: LlamaForCausalLM, tmp_path: Path) -> None:
-    few = Pretraining(16, 1, 2, 1, 16, steps=2, batch=8)
+    few = Pretraining(16, 1, 2, 1, 16, steps=2, batch=8, small=1)
     steps: list[int] = []
     first = pretrained(tmp_path, few, progress=lambda n, loss: steps.append(n))
     again = pretrained(tmp_path, few, progress=lambda n, loss: steps.append(n))
-    assert steps == [1, 2] and torch.equal(weights(first), weights(again))
+    assert steps == [1, 2, 3] and torch.equal(weights(first), weights(again))
     path = folder(tmp_path, few)
     theirs, words = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     ids = words("what is 3 7 + 4 8 ?", return_tensors="pt")["input_ids"]
@@ -94,7 +98,7 @@ def test_the_model_is_kept_and_other_programs_load_it(nano: LlamaForCausalLM, tm
     ],
 )
 def test_a_damaged_folder_is_refused(tmp_path: Path, file: str, data: bytes | None, said: str) -> None:
-    few = Pretraining(16, 1, 2, 1, 16, steps=1, batch=8)
+    few = Pretraining(16, 1, 2, 1, 16, steps=1, batch=8, small=0)
     pretrained(tmp_path, few)
     path = folder(tmp_path, few) / file
     if data is None:
@@ -112,7 +116,8 @@ def progress(n, loss):
     print(n, flush=True)
 if sys.argv[2] == "whole":  # killed once all is written, before it has its name
     pathlib.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-pretrained(pathlib.Path(sys.argv[1]), Pretraining(16, 1, 2, 1, 16, steps=int(sys.argv[3]), batch=8), progress=progress)
+settings = Pretraining(16, 1, 2, 1, 16, steps=int(sys.argv[3]), batch=8, small=0)
+pretrained(pathlib.Path(sys.argv[1]), settings, progress=progress)
 """
 
 
@@ -126,7 +131,7 @@ def test_a_kill_leaves_no_half_model(tmp_path: Path, when: str, steps: int) -> N
         if when == "training":
             running.kill()
         assert running.wait(60) == -signal.SIGKILL
-    settings = Pretraining(16, 1, 2, 1, 16, steps=steps, batch=8)
+    settings = Pretraining(16, 1, 2, 1, 16, steps=steps, batch=8, small=0)
     assert not folder(tmp_path, settings).exists()
     left = [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
     assert len(left) == (when == "whole")
@@ -138,7 +143,7 @@ def test_a_kill_leaves_no_half_model(tmp_path: Path, when: str, steps: int) -> N
 def test_who_comes_second_waits_and_takes_what_was_made(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", KILLED, str(tmp_path), "never", "200"]
-    settings = Pretraining(16, 1, 2, 1, 16, steps=200, batch=8)
+    settings = Pretraining(16, 1, 2, 1, 16, steps=200, batch=8, small=0)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "1\n"
