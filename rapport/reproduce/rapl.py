@@ -162,7 +162,7 @@ def _planted(seed: int, progress: Progress) -> list[Comparison]:
 
 
 def _plot(reward: Rapl, made: Ground, path: Path) -> None:
-    """The plans of the demonstrations to the best and to the worst video of a body never seen."""
+    """The plans of the demonstrations to the best, a middling and the worst video of a body never seen."""
     features, true = made.tests[made.world.unseen[0]]
     order = np.argsort(true)
     shown = {"most liked": order[-1], "middling": order[len(order) // 2], "least liked": order[0]}
@@ -175,5 +175,7 @@ def _plot(reward: Rapl, made: Ground, path: Path) -> None:
         axis.set_title(f"{name} video: true return {true[i]:.2f}", fontsize=9)
         axis.set_xlabel("frame of the nearest demonstration", fontsize=8)
         axis.set_ylabel("frame of the video", fontsize=8)
+        axis.set_xticks(range(0, plans.shape[-1], 5))
+        axis.set_yticks(range(0, plans.shape[-2], 5))
     figure.suptitle("Which frame answers to which", fontsize=10)
     figure.savefig(path, dpi=120)
