@@ -62,7 +62,6 @@ def lead(robot: Robot, layouts: Layouts) -> None:
     for k in range(len(layouts)):
         scene = {name: getattr(layouts, name)[k].tolist() for name in ("start", "goal", "laptop")}
         try:
-            robot.renew()
             robot.ask("scene", values=scene)
             if robot.at_rest()["mode"] == "FAULT":
                 robot.ask("reset")

@@ -127,7 +127,6 @@ def policy(folder: Path, robot: Config) -> Contract:
 def patient(file: Path, family: str) -> None:
     """For a machine with much other work: the loop is slower, and who answers late is waited for."""
     late = {
-        "lerobot": "answer = 2.0",
         "so101": "spare_ms = 100.0\nbudget_s = 0.15",
         "ur5e": "watchdog_hz = 2.0\nanswer = 2.0\nfresh = 0.5\nlost = 1.5",
     }
@@ -162,7 +161,6 @@ def lead(robot: Robot, points: Points, truth: Truth) -> list[Reached]:
     at_rest(robot)
     found = []
     for name, goal in points.items():
-        robot.renew()
         robot.ask("scene", values={"goal": goal})
         robot.ask("start", task=f"reach {name}")
         begun, since = time.monotonic(), np.inf
@@ -186,12 +184,14 @@ def main() -> None:
     parser.add_argument("--patient", action="store_true", help="on a machine that is busy with other work")
     parser.add_argument("--lerobot", type=Path, metavar="PYTHON", help="of an environment with LeRobot: its SO-101")
     args = parser.parse_args()
-    out: Path = args.out / args.family
+    if args.lerobot and args.patient:
+        parser.error("--patient is not for --lerobot: its loop is slow already")
+    out: Path = args.out / (f"{args.family}-lerobot" if args.lerobot else args.family)
     file, token = out / "robot.toml", out / "token"
     driver = ("--lerobot", args.lerobot) if args.lerobot else ()
     with started("emulate", args.family, out, "--port", args.port, *driver):
         if args.patient:
-            patient(file, "lerobot" if args.lerobot else args.family)
+            patient(file, args.family)
         robot = read(file)
         policy(out / "policy", robot)
         chain = presets.chain() if args.family == "so101" else ur_body.chain()
@@ -212,5 +212,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (RuntimeError, TimeoutError) as error:  # what was refused, and why
+    except RuntimeError as error:  # what was refused, and why
         sys.exit(str(error))

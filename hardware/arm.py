@@ -14,6 +14,10 @@ Category = Literal[0, 1, 2]
 Ability = Literal["velocity", "effort", "temperature", "estop", "watchdog"]
 
 
+HANG_SECONDS = 0.5
+"""For which a daemon that moves the arm may say nothing; then its guard ends it."""
+
+
 class ArmError(RuntimeError):
     """Whatever an arm cannot do; the sentence names the joint or port, what it said, and the mend."""
 

@@ -166,7 +166,7 @@ def loop(robot: Robot, carried: Carried, doors: Doors, clock: Clock, signals: Si
             gc.collect()
         if ending_ns:
             if now - ending_ns > END_SECONDS * 1e9 and carried.power:
-                robot.arm.stop(0)
+                carried.unsure = robot.arm.stop(0).unsure
                 carried.power, carried.memory = False, None
             if not carried.power and carried.journal is None:
                 return
@@ -210,8 +210,10 @@ def serve(file: Path, fifo: bool = True) -> None:
                 arm.stop(arm.spec.stop)
                 latch.put(robot.latch, latch.Latch("FAULT", f"the daemon failed: {error!r}", time.time_ns()))
                 raise
-            for client in list(doors.clients):
-                doors.tell(client, Bye())
+            doors.shut()
+            if not carried.unsure:  # else the guard takes this for a death, and stops what it can reach
+                for client in list(doors.clients):
+                    doors.tell(client, Bye())
         finally:
             arm.close()
             doors.close()

@@ -78,12 +78,12 @@ class Came:
 
 @dataclass(eq=False)
 class Carried:
-    """memory: the envelope's, while commands are written. power: the joints were given some, and not told to drop it.
-    lost: why the arm has to be opened again. way: what the policy wants, None before its first chunk. since_ns: when
-    what is followed began. missed: the reading is an earlier one; reading_ns: what it took, 0 where
-    the arm was not asked; unheard, unwritten: so many in a row went wrong; gaps: the last second's readings as bits, 1
-    where missed. client, heard_ns: who took the lease, and when he was heard last. observed: the times of Snapshots by
-    their seq."""
+    """memory: the envelope's, while commands are written. power: the joints were given some, and not told to drop it;
+    unsure: those that may have some since that was said last. lost: why the arm has to be opened again. way: what the
+    policy wants, None before its first chunk. since_ns: when what is followed began. missed: the reading is an earlier
+    one; reading_ns: what it took, 0 where the arm was not asked; unheard, unwritten: so many in a row went wrong; gaps:
+    the last second's readings as bits, 1 where missed. client, heard_ns: who took the lease, and when he was heard
+    last. observed: the times of Snapshots by their seq."""
 
     state: State
     reading: ArmState
@@ -91,6 +91,7 @@ class Carried:
     seq: int = 0
     memory: Memory | None = None
     power: bool = False
+    unsure: tuple[str, ...] = ()
     lost: str = ""
     missed: bool = False
     reading_ns: int = 0

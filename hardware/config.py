@@ -111,7 +111,7 @@ def read(path: Path) -> Config:
         raise ConfigError(f"{path} is no TOML ({str(error)[:200]}); mend it there") from error
     try:
         return _config(data, path)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 

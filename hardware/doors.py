@@ -87,12 +87,16 @@ class Doors:
                 client.waiting += frame
                 self._send(client)
 
+    def shut(self) -> None:
+        """Nobody else comes in; who is in stays."""
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
+        self.shut()
         for client in self.clients.values():
             client.end.close()
         self.clients.clear()
-        self._listener.close()
-        self.path.unlink(missing_ok=True)
 
     def _welcome(self) -> None:
         while True:

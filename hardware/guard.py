@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hardware import latch, priority
-from hardware.arm import ArmError, StopReport
+from hardware.arm import HANG_SECONDS, ArmError, StopReport
 from hardware.armd import LATCH, NoStart, Signals, lock
 from hardware.arms.make import stopper
 from hardware.clock import RealClock
@@ -28,10 +28,11 @@ from hardware.doors import Caller, peer
 from hardware.link import Bye, Guarding, LinkError, Snapshot, socket_path
 from hardware.machine import MOVING
 
-HANG_SECONDS = 0.5
 HOLD_SECONDS, LONG_SECONDS = 3.0, {"ur5e": 20.0, "lerobot": 200.0}
 """Beyond what opening the arm anew may take, with power on it: a UR's controller and LeRobot have longer ways."""
 IF_IT_MOVES = "if the arm moves, use the hardware e-stop"
+BYE_SECONDS = 15.0
+"""For closing an arm, after a daemon has said Bye."""
 AGAIN_SECONDS = 0.05
 """Between two looks whether there is a daemon."""
 
@@ -73,9 +74,7 @@ def _watch(caller: Caller, daemon: int, holding: float, signals: Signals) -> boo
             try:
                 for message in caller.read():
                     if isinstance(message, Bye):
-                        while not signals.ending and not _dead(daemon, AGAIN_SECONDS):
-                            pass  # it still closes its arm: met again it would seem to die
-                        return False
+                        return _gone_well(daemon, signals)
                     if isinstance(message, Snapshot):
                         moves, heard = message.mode in (*MOVING, "STOPPING"), time.monotonic()
                         patience = HANG_SECONDS if moves else holding if message.powered.any() else math.inf
@@ -88,6 +87,17 @@ def _watch(caller: Caller, daemon: int, holding: float, signals: Signals) -> boo
         if time.monotonic() - heard > patience:
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
             return _dead(daemon, 1.0)
+
+
+def _gone_well(daemon: int, signals: Signals) -> bool:
+    """False: it has stopped its arm. It still closes it, and met again meanwhile it would seem to die; one that does
+    not come to an end is ended, since it hears nobody and keeps the lock."""
+    until = time.monotonic() + BYE_SECONDS
+    while not signals.ending and not _dead(daemon, AGAIN_SECONDS):
+        if time.monotonic() > until:
+            signal.pidfd_send_signal(daemon, signal.SIGKILL)
+            return not _dead(daemon, 1.0)
+    return False
 
 
 def _dead(daemon: int, seconds: float) -> bool:

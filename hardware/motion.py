@@ -167,6 +167,7 @@ def _enable(robot: Robot, carried: Carried, now_ns: int) -> str:
 def _power_off(robot: Robot, carried: Carried) -> None:
     report = robot.arm.stop(0)
     carried.memory, carried.power, carried.slow = None, report.category != 0, True
+    carried.unsure = report.unsure
     said = [HOLDS] if carried.power else []
     if report.unsure:
         said.append(f"{', '.join(report.unsure)} may {'not hold' if carried.power else 'still have power'}")

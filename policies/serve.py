@@ -227,7 +227,7 @@ def _command(message: Mapping[str, Any], raw: observer.Raw) -> Array:
 
 def _raw(message: Mapping[str, Any]) -> observer.Raw:
     """What a robot sent. Raises ValueError that names what is missing."""
-    if missing := [name for name in (wire.STATE, wire.VELOCITY, wire.CLOCK) if name not in message]:
+    if missing := [name for name in (wire.STATE, wire.CLOCK) if name not in message]:
         raise ValueError(f"the observation lacks {', '.join(missing)}")
     numbers = {
         name: np.asarray(value, np.float64)
@@ -238,4 +238,5 @@ def _raw(message: Mapping[str, Any]) -> observer.Raw:
     if clock.shape != () or not np.isfinite(clock) or clock < 0:
         raise ValueError(f"{wire.CLOCK} is {clock}; send the seconds since the start")
     scene = {name.removeprefix(wire.SCENE): value for name, value in numbers.items() if name.startswith(wire.SCENE)}
-    return observer.Raw(numbers[wire.STATE], numbers[wire.VELOCITY], scene, float(clock), np.zeros(0))
+    none = np.full(numbers[wire.STATE].shape, np.nan)
+    return observer.Raw(numbers[wire.STATE], numbers.get(wire.VELOCITY, none), scene, float(clock), np.zeros(0))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware.arm import Arm, ArmState, Clock, NoAnswer, Refused, StopReport
+from hardware.arm import HANG_SECONDS, Arm, ArmState, Clock, NoAnswer, Refused, StopReport
 from hardware.config import Config, ConfigError
 
 FAMILIES = ("so101", "dynamixel", "ur5e", "twin", "lerobot")
@@ -70,9 +70,11 @@ def _arm_of(config: Config, clock: Clock) -> Arm:
             for key in ("python", "kind"):
                 if not isinstance(settings.get(key), str):
                     raise ValueError(f"{key} is {settings.get(key)!r}; give a text")
-            for key in ("answer", "start"):
-                if not isinstance(settings.get(key, 1.0), int | float):
-                    raise ValueError(f"{key} is {settings[key]!r}; give seconds")
+            # A tick may wait for two answers, and a start is tried three times before the guard loses patience.
+            for key, most in (("answer", (HANG_SECONDS - 1 / config.limits.rate) / 2), ("start", 60.0)):
+                given = settings.get(key, most)
+                if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= most:
+                    raise ValueError(f"{key} is {given!r}; give seconds, more than 0 and at most {most:.3g}")
             ours = ("python", "kind", "plugin", "answer", "start")
             own: dict[str, Any] = {key: settings.pop(key) for key in ours if key in settings}
             return LeRobot(**own, config={**settings, **({"port": port} if port else {})}, joints=names, clock=clock)

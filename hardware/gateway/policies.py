@@ -204,7 +204,9 @@ def _bytes(message: str | bytes) -> bytes:
 def _observation(snapshot: Snapshot, contract: Contract, watch: Watch, task: str, seconds: float) -> dict[str, Any]:
     scene = {f"{wire.SCENE}{name}": np.array(values) for name, values in snapshot.scene.items()}
     seen = {f"observation/{name}": picture for name, picture in watch.pictures(contract.cameras).items()}
-    joints = {wire.STATE: snapshot.position, wire.VELOCITY: snapshot.velocity, wire.COMMAND: snapshot.command}
+    joints = {wire.STATE: snapshot.position, wire.COMMAND: snapshot.command}
+    if np.isfinite(snapshot.velocity).all():  # not every arm measures any
+        joints[wire.VELOCITY] = snapshot.velocity
     return {**joints, wire.CLOCK: seconds, **scene, **seen, "prompt": task}
 
 
@@ -223,13 +225,18 @@ def _numbers(value: Any) -> Any:
 
 
 def _raw(snapshot: Snapshot, contract: Contract, began: int) -> Any:
-    """What a server that does not say what it saw was sent: the numbers of it, in the order of its contract."""
+    """What a server that does not say what it saw was sent: the numbers of it, in the order of its contract; none where
+    the contract names what is made of them in a way that only the server knows."""
+    known = {"rad": snapshot.position, "rad/s": snapshot.velocity}
+    units = [source.unit for source in contract.observation if source.origin == "joint"]
     parts: list[Any] = []
     for source in contract.observation:
-        if source.origin == "joint":
-            parts.append((snapshot.velocity if source.unit.endswith("/s") else snapshot.position)[: source.size])
+        if source.origin == "joint" and source.unit in known and units.count(source.unit) == 1:
+            parts.append(known[source.unit][: source.size])
         elif source.origin == "scene":
             parts.append(snapshot.scene[source.name])
         elif source.origin == "clock":
             parts.append([(snapshot.time_ns - began) * 1e-9])
+        else:
+            return np.zeros(0)
     return np.concatenate(parts)

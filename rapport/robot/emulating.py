@@ -29,13 +29,12 @@ spare_ms = 10.0
 budget_s = 0.02
 """
 _LEROBOT = """\
-port = "{port}"
-python = "{python}"
+port = {port}
+python = {python}
 kind = "so101_follower"
 id = "so"
-calibration_dir = "{folder}"
-answer = 0.5
-start = 120.0
+calibration_dir = {folder}
+answer = 0.2
 """
 _USUAL, _SLOW = "rate = 100.0", "rate = 40.0\ntracking_seconds = 1.0"
 _QUICK, _PATIENT = "spare_ms = 10.0\nbudget_s = 0.02\n", "spare_ms = 100.0\nbudget_s = 0.1\n"
@@ -68,8 +67,10 @@ unit = "m"
 def emulate(family: str, folder: Path, port: int, patient: bool = False, lerobot: Path | None = None) -> int:
     """Until it is ended; of the main job's arm only the file is written. lerobot: the Python of its environment. Raises
     OSError where the folder cannot be, ValueError for a family that LeRobot does not lead here."""
-    if lerobot is not None and family != "so101":
-        raise ValueError(f"--lerobot with {family}: give it with so101.")
+    if lerobot is not None and (family != "so101" or patient):
+        raise ValueError(f"--lerobot with {'--patient' if patient else family}: give it with so101 alone.")
+    if lerobot is not None and not lerobot.is_file():
+        raise ValueError(f"--lerobot {lerobot}: there is no such file; name the Python of LeRobot's environment.")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "robot.toml"
     if file.exists():
@@ -153,7 +154,8 @@ def _led_by_lerobot(folder: Path, python: Path) -> list[str]:
         for servo in servos
     }
     (folder / "so.json").write_text(json.dumps(kept, indent=1))
-    here = {"port": (folder / "port").resolve(), "python": python.absolute(), "folder": folder.resolve()}
+    paths = {"port": (folder / "port").resolve(), "python": python.absolute(), "folder": folder.resolve()}
+    here = {name: json.dumps(str(path)) for name, path in paths.items()}  # quoted as TOML has it too
     head = _HEAD.format(family="lerobot").replace("rate = 100.0", "rate = 20.0\ntracking_seconds = 1.0")
     # Within what LeRobot takes, whatever is rounded.
     joints = _joints(names, lower + 1e-3, lower + span - 1e-3, (lower + span / 2).tolist(), velocity=2.0)

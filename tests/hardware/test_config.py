@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 import textwrap
 
@@ -136,6 +137,9 @@ def places(data, where=()):
         (("scene", "cup"), 3, "scene.cup is 3; give a table with size and unit"),
         (("scene", "cup", "size"), 0, "source 'cup' has size 0"),
         (("scene", "cup", "value"), [0.1, 0.2], r"value of \[scene.cup\] is \[0.1, 0.2\]; give 3 finite numbers"),
+        (("scene", "cup", "value"), [0.1, 0.2, math.nan], r"value of \[scene.cup\] is"),
+        (("scene", "cup", "value"), [0.1, 0.2, True], r"value of \[scene.cup\] has True; give numbers"),
+        (("scene", "cup", "value"), [0.1, 0.2, 10**400], "int too large"),
         (("scene", "cup", "value"), [0.1, 0.2, "x"], r"value of \[scene.cup\] has 'x'; give numbers"),
         (("gateway", "port"), 0, "port of .gateway. is 0; give 1 to 65535"),
         (("journal",), "", "journal is ''"),

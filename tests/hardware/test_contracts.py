@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from embodied.contract import Contract, Joint, Source
 from hardware.config import read
 from hardware.contracts import objections
+from hardware.gateway.policies import _raw
 from hardware.link import Ask, Scene
 from tests.hardware.harness import TWIN, toml, twin
 
@@ -103,6 +104,27 @@ def test_the_daemon_starts_once_it_knows_where_things_are(tmp_path):
         assert rig.snapshots[-1].scene == {"cup": (0.3, 0.0, 0.1)}
         assert not rig.ask(Ask("start", rig.lease, "", start)).refused
         rig.close()
+
+
+def test_what_a_server_was_sent_is_told_where_the_contract_says_what_it_is(tmp_path):
+    rig = twin(tmp_path, more=SCENE + "\nvalue = [0.3, 0, 0.1]")
+    snapshot = rig.tick()
+    rig.close()
+
+    def raw(*sources):
+        size = sum(source.size for source in sources)
+        made = replace(CONTRACT, observation=sources, mean=(0.0,) * size, std=(1.0,) * size)
+        return _raw(snapshot, made, snapshot.time_ns - 2_000_000_000).tolist()
+
+    clock, moving = Source("seconds", 1, "s", "clock"), Source("speeds", 3, "rad/s", "joint")
+    assert raw(clock, *SEES) == [2.0, *snapshot.position, 0.3, 0.0, 0.1]
+    assert raw(moving, SEES[0]) == [*snapshot.velocity, *snapshot.position]
+    for odd in (
+        Source("tool", 3, "m", "joint"),
+        Source("gripper", 1, "rad", "joint"),
+        Source("last", 3, "1", "action"),
+    ):
+        assert raw(*SEES, odd) == []
 
 
 def test_an_episode_has_one_policy(tmp_path):

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from hardware.armd import Signals
 from hardware.config import read
 from hardware.doors import Caller
-from hardware.guard import HOLD_SECONDS
+from hardware.guard import HOLD_SECONDS, _gone_well
 from hardware.journal import journals, recover
 from hardware.latch import read as latched
 from hardware.link import Ask, Bye, Estop, Hello, Take
@@ -172,6 +173,30 @@ def test_what_systemd_is_told(robot, tmp_path):
         robot.kill("armd", signal.SIGTERM)
         robot.until(lambda: manager.recv(100) == b"STOPPING=1")
         assert robot.processes["armd"].wait(SECONDS) == 0
+
+
+def test_a_daemon_that_ends_unsure_of_the_power_leaves_the_arm_to_its_guard(robot):
+    """As when a port is lost while the servos hold: said was Bye, and nobody took the power."""
+    robot.armd()
+    robot.guard()
+    caller = Caller(robot.socket)
+    assert caller.ask(Ask("arm", caller.ask(Take("anna", 60.0)).lease)).refused == ""
+    robot.told("HOLD", caller)
+    robot.control("faults", dead=[4])
+    robot.told("FAULT", caller)
+    robot.kill("armd", signal.SIGTERM)
+    assert robot.processes["armd"].wait(SECONDS) == 0
+    assert "unsure" in robot.guard_says()
+    robot.control("faults", dead=[])
+
+
+def test_a_daemon_that_said_bye_and_does_not_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("hardware.guard.BYE_SECONDS", 0.2)
+    with subprocess.Popen(["sleep", "60"]) as hung:
+        daemon = os.pidfd_open(hung.pid)
+        assert not _gone_well(daemon, Signals())
+        assert hung.wait(SECONDS) == -signal.SIGKILL
+        os.close(daemon)
 
 
 SLOW = """

@@ -18,7 +18,7 @@ import pytest
 
 from hardware.arms import make
 from hardware.clock import RealClock
-from hardware.config import read
+from hardware.config import ConfigError, read
 from hardware.link import socket_path
 from policies.export import export
 from policies.mlp import Layers
@@ -95,14 +95,23 @@ def test_the_file_of_an_emulated_arm_makes_sense(tmp_path, family, monkeypatch):
 
 def test_the_file_of_an_arm_that_lerobot_leads(tmp_path, monkeypatch):
     monkeypatch.setattr("hardware.emulators.__main__.main", lambda words: None)
-    assert emulate("so101", tmp_path, 8601, lerobot=Path("/opt/lerobot/bin/python")) == 0
-    config = read(tmp_path / "robot.toml")
-    assert config.arm.family == "lerobot" and config.arm.settings["python"] == "/opt/lerobot/bin/python"
-    assert json.loads((tmp_path / "so.json").read_text())["gripper"]["range_max"] == 3400
+    folder, python = tmp_path / 'an "arm"', Path(sys.executable)
+    assert emulate("so101", folder, 8601, lerobot=python) == 0
+    config = read(folder / "robot.toml")
+    assert config.arm.family == "lerobot" and config.arm.settings["python"] == str(python.absolute())
+    assert json.loads((folder / "so.json").read_text())["gripper"]["range_max"] == 3400
     arm = make.arm_of(config, RealClock())
     assert arm.spec.names == config.limits.names
-    with pytest.raises(ValueError, match="--lerobot with ur5e"):
-        emulate("ur5e", tmp_path, 8601, lerobot=Path("python"))
+    for family, patient, said in (("ur5e", False, "--lerobot with ur5e"), ("so101", True, "--lerobot with --patient")):
+        with pytest.raises(ValueError, match=said):
+            emulate(family, tmp_path, 8601, patient, python)
+    with pytest.raises(ValueError, match="there is no such file"):
+        emulate("so101", tmp_path, 8601, lerobot=tmp_path / "python")
+    text = (folder / "robot.toml").read_text()
+    for wrong in ("0.3", "true", "nan", "0.0"):  # two of .3 s and a period: the guard would end the daemon meanwhile
+        (folder / "robot.toml").write_text(text.replace("answer = 0.2", f"answer = {wrong}"))
+        with pytest.raises(ConfigError, match=r"answer is .*; give seconds, more than 0 and at most 0\.225"):
+            make.arm_of(read(folder / "robot.toml"), RealClock())
 
 
 def test_the_main_jobs_policy_fits_the_emulated_arm(tmp_path):
