@@ -29,6 +29,8 @@ SupplementaryGroups=dialout video
 # Into READY, without power; never into motion.
 Restart=on-failure
 RestartSec=2
+# An arm behind LeRobot is opened within a minute, tried three times.
+TimeoutStartSec=200
 # Only the command is told to end: it has the arm braked first.
 KillMode=mixed
 TimeoutStopSec=15
