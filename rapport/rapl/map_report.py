@@ -25,14 +25,14 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over seeds, and half of its 95 % t interval."""
+    """A mean over seeds, and half of its 95 % t interval; of one seed infinite, and not told."""
 
     mean: float
     half: float
     seeds: int
 
     def __str__(self) -> str:
-        return f"{short(self.mean)} ± {short(self.half)}"
+        return f"{short(self.mean)} ± {short(self.half)}" if self.seeds > 1 else short(self.mean)
 
 
 def short(x: float) -> str:
