@@ -16,8 +16,8 @@ from rapport.reproduce import p3o, raft, superhf
 
 KEYS = {
     "p3o": (p3o, {"bandit": 10, "tutor": 6}),
-    "raft": (raft, {"bandit": 7, "tutor": 5}),
-    "superhf": (superhf, {"bandit": 7, "tutor": 7}),
+    "raft": (raft, {"bandit": 7, "tutor": 4}),
+    "superhf": (superhf, {"bandit": 7, "tutor": 6}),
 }
 
 
