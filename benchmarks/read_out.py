@@ -20,7 +20,7 @@ import torch
 from envs.pixels.films import Films
 from envs.pixels.sweep_scripts import films
 from policies.encoders import FrozenTrunk
-from policies.soft_argmax import CHANNELS, SIDE, Eyes, pretrain
+from policies.soft_argmax import CHANNELS, SIDE, Streams, pretrain
 
 Array = npt.NDArray[Any]
 See = Callable[[Array], Array]
@@ -75,7 +75,7 @@ def pixels(frames: Array) -> Array:
 def trunks(frames: Array, act: Array, steps: int, seed: int) -> dict[str, Callable[[], See]]:
     def untrained() -> See:
         torch.manual_seed(seed)
-        return FrozenTrunk(Eyes(), 10 * CHANNELS[-1], SIDE, {})
+        return FrozenTrunk(Streams(), 10 * CHANNELS[-1], SIDE, {})
 
     return {
         "8 x 8 pixels": lambda: pixels,

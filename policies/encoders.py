@@ -121,9 +121,9 @@ def load(path: Path) -> FrozenTrunk:
 def _net(settings: Mapping[str, Any]) -> nn.Module:
     # Here, not above: each of the two imports this file, and timm takes a second to load.
     if settings["kind"] == "soft-argmax":
-        from policies.soft_argmax import Eyes
+        from policies.soft_argmax import Streams
 
-        return Eyes(tuple(settings["channels"]), settings["eyes"])
+        return Streams(tuple(settings["channels"]), settings["streams"])
     if settings["kind"] == "timm":
         from policies.timm_trunk import built
 

@@ -1,9 +1,9 @@
 """A trunk that nobody has to download: where things are, learned without labels from the videos at hand.
 
 Few convolutions, then a spatial soft-argmax (Finn et al. 2016, arXiv 1509.06113), which also says how far a channel's
-evidence spreads and how strong it is. Two such eyes look at a frame: one learns to draw all that has an outline, the
-other inverse dynamics: from two frames a few steps apart, to tell what was done between them. In one eye the one task
-takes what the other needs.
+evidence spreads and how strong it is. Two such streams look at a frame: one learns to draw all that has an outline,
+the other inverse dynamics: from two frames a few steps apart, to tell what was done between them. In one stream the
+one task takes what the other needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 64  # pixels that it looks at
 RECIPE = 5  # of the objective: another number, another trunk, whatever was kept of earlier ones
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
-AIDED = 0.4  # of the steps in which the eye that is asked what was done learns to draw too, less and less
+AIDED = 0.4  # of the steps in which the stream that is asked what was done learns to draw too, less and less
 SHARP = 5.0
 CHANNELS = (16, 32, 32, 32)
 
@@ -48,15 +48,16 @@ class SoftArgmax(nn.Module):
         return readings(self.look((frames - middle) / spread.clamp_min(1e-3)) * self.sharp)
 
 
-class Eyes(nn.Module):
-    """Several side by side: float [B,3,H,W] in [0,1] -> what each reads, one after another."""
+class Streams(nn.Module):
+    """Several side by side (Simonyan and Zisserman 2014, arXiv 1406.2199): float [B,3,H,W] in [0,1] -> what each reads,
+    [B,5*channels*streams]."""
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS, eyes: int = 2) -> None:
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, streams: int = 2) -> None:
         super().__init__()
-        self.eyes = nn.ModuleList(SoftArgmax(channels) for _ in range(eyes))
+        self.streams = nn.ModuleList(SoftArgmax(channels) for _ in range(streams))
 
     def forward(self, frames: Tensor) -> Tensor:
-        return torch.cat([eye(frames) for eye in self.eyes], -1)
+        return torch.cat([stream(frames) for stream in self.streams], -1)
 
 
 def readings(maps: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ def pretrain(
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
-    act[t] led to frame t, so act[0] is not used. Without actions there is one eye, which draws. Videos of one frame
+    act[t] led to frame t, so act[0] is not used. Without actions there is one stream, which draws. Videos of one frame
     tell nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for
     videos that do not fit, ValueError for impossible numbers.
     """
@@ -123,8 +124,8 @@ def pretrain(
     total = None if act is None else _done(act, lengths).cumsum(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, drawing = Eyes(channels, 1 if total is None else 2), Drawing(channels[-1])
-        aid = Drawing(channels[-1])
+        net, drawing = Streams(channels, 1 if total is None else 2), Drawing(channels[-1])
+        aid = None if total is None else Drawing(channels[-1])
         head = None if total is None else _head(10 * channels[-1], total.shape[-1])
     _lay(net, torch.channels_last)  # a seventh faster
     learned = [part for module in (net, drawing, aid, head) if module is not None for part in module.parameters()]
@@ -140,13 +141,13 @@ def pretrain(
             seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
             seen = seen.contiguous(memory_format=torch.channels_last)
             outlines = edges(seen)
-            loss = (drawing(net.eyes[0](seen)) - outlines).square().mean()
-            if total is not None and head is not None:
-                z = net.eyes[1](seen)
+            loss = (drawing(net.streams[0](seen)) - outlines).square().mean()
+            if total is not None and head is not None and aid is not None:
+                z = net.streams[1](seen)
                 one, two = z.chunk(2)
                 told = head(torch.cat([one, two - one], -1))
                 loss = loss + (told - (total[first + gap] - total[first])).square().mean()
-                # An eye that sees nothing yet learns nothing from actions, at times for ever: drawing opens it.
+                # A stream that sees nothing yet learns nothing from actions, at times for ever: drawing opens it.
                 if (left := 1 - step / (AIDED * steps)) > 0:
                     loss = loss + left * (aid(z) - outlines).square().mean()
             optimiser.zero_grad()
@@ -158,8 +159,8 @@ def pretrain(
     finally:
         torch.set_num_threads(threads)
     _lay(net, torch.contiguous_format)  # what is saved and loaded rounds the same
-    settings = {"kind": "soft-argmax", "channels": list(channels), "eyes": len(net.eyes)}
-    return FrozenTrunk(net, 5 * channels[-1] * len(net.eyes), SIDE, settings)
+    settings = {"kind": "soft-argmax", "channels": list(channels), "streams": len(net.streams)}
+    return FrozenTrunk(net, 5 * channels[-1] * len(net.streams), SIDE, settings)
 
 
 def _lay(net: nn.Module, memory_format: torch.memory_format) -> None:

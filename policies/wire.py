@@ -4,11 +4,12 @@ The server says a map of metadata first. From then on the client sends one map, 
 with one, which has `actions` [H,n]; an error is a text instead. Maps are msgpack, arrays in them {b"__ndarray__": True,
 b"data", b"dtype", b"shape"} and numpy's numbers {b"__npgeneric__": True, b"data", b"dtype"}. Never pickle.
 
-A robot of ours sends, each name after `observation/`: `state` and `velocity` [n] as measured (rad, rad/s), `command`
-[n] (rad, where it is told to be at that moment), `clock` (s since the start), `scene/NAME` for every thing of the
-scene, `CAMERA` uint8 [H,W,3]; and `prompt`, the task. A server of ours says in its metadata `contract` (the text of a
-contract.json in the robot's terms) and `every` (after how many steps it wants to be asked again; without, half a
-chunk), and in its answer also `obs` and `act`: what the policy saw, and said in its own terms.
+A robot of ours sends, each name after `observation/`: `state` and `velocity` [n] as measured (rad, rad/s; an arm that
+measures no velocities sends none), `command` [n] (rad, where it is told to be at that moment), `clock` (s since the
+start), `scene/NAME` for every thing of the scene, `CAMERA` uint8 [H,W,3]; and `prompt`, the task. A server of ours
+says in its metadata `contract` (the text of a contract.json in the robot's terms) and `every` (after how many steps it
+wants to be asked again; without, half a chunk), and in its answer also `obs` and `act`: what the policy saw, and said
+in its own terms.
 """
 
 from __future__ import annotations

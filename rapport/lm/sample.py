@@ -102,17 +102,20 @@ class Written:
 
     def __init__(self, out: Path, told: dict[str, str]) -> None:
         self.out, self.part = out, out.with_name(f"{out.name}.part")
+        self.groups: list[list[dict[str, Any]]]
         out.parent.mkdir(parents=True, exist_ok=True)
         data = self.part.read_bytes() if self.part.exists() else b""
         whole = data[: data.rfind(b"\n") + 1]  # the last line may be torn
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and lines[0] != told:
-            other = sorted(name for name in told if lines[0].get(name) != told[name])
+        try:
+            head, *self.groups = [json.loads(line) for line in whole.splitlines()] or [told]
+            other = sorted(name for name in told if head.get(name) != told[name])
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{self.part} is damaged ({error}): remove it, and all is asked again.") from error
+        if other:
             raise RunError(
                 f"{self.part} has answers of another command ({', '.join(other)} differ): give that one, another name "
                 "than its --out, or remove the file."
             )
-        self.groups: list[list[dict[str, Any]]] = lines[1:]
         if whole:
             os.truncate(self.part, len(whole))
         else:

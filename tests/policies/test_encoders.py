@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 
 from policies.encoders import FrozenTrunk, TrunkError, cached_trunk, embed, load
-from policies.soft_argmax import Eyes
+from policies.soft_argmax import Streams
 
 
 def trunk(seed: int = 0) -> FrozenTrunk:
     torch.manual_seed(seed)
-    return FrozenTrunk(Eyes((4, 4), 1), 20, 64, {"kind": "soft-argmax", "channels": [4, 4], "eyes": 1})
+    return FrozenTrunk(Streams((4, 4), 1), 20, 64, {"kind": "soft-argmax", "channels": [4, 4], "streams": 1})
 
 
 def video(seed: int, *shape: int) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_files_that_are_no_trunk_are_told(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_told() -> None:
-    net = Eyes((4, 4), 1)
+    net = Streams((4, 4), 1)
     with torch.no_grad():
         net.eyes[0].sharp[0, 1] = torch.nan
     with pytest.raises(TrunkError, match=r"weights eyes\.0\.sharp hold NaN"):
@@ -175,9 +175,9 @@ def test_killed_while_it_embeds_it_leaves_whole_files(tmp_path: Path) -> None:
 import numpy as np, torch
 from pathlib import Path
 from policies.encoders import FrozenTrunk, embed
-from policies.soft_argmax import Eyes
+from policies.soft_argmax import Streams
 torch.manual_seed(0)
-seen = FrozenTrunk(Eyes((4, 4), 1), 20, 64, {json.dumps({"kind": "soft-argmax", "channels": [4, 4], "eyes": 1})})
+seen = FrozenTrunk(Streams((4, 4), 1), 20, 64, {json.dumps({"kind": "soft-argmax", "channels": [4, 4], "streams": 1})})
 videos = np.random.default_rng(10).integers(0, 256, (400, 2, 64, 64, 3)).astype(np.uint8)
 print("begun", flush=True)
 embed(seen, list(videos), Path({str(tmp_path)!r}))

@@ -70,19 +70,25 @@ def test_limits_beyond_the_calibration(tmp_path):
         made(tmp_path, "so101", SERVOS, 'port = "a"\ncalibration = "c.json"', joint={"upper": 3.0})
 
 
-@pytest.mark.parametrize("family", ["so101", "dynamixel"])
-def test_who_has_only_the_file_can_stop_it(tmp_path, request, family):
-    emulator = request.getfixturevalue(family)
-    save(tmp_path / "c.json", emulator.calibration)
+def left_moving(folder, family, emulator):
+    """As a daemon that dies in motion leaves an arm; and what stops it."""
+    save(folder / "c.json", emulator.calibration)
     words = f'port = "{emulator.port}"\ncalibration = "c.json"\nspare_ms = 150.0\nbudget_s = 0.2'
-    config = read(toml(tmp_path, family, SERVOS, arm=words))
+    config = read(toml(folder, family, SERVOS, arm=words))
     emulator.control("pose", position=[0.0] * 6)
     arm, stop = arm_of(config, RealClock()), stopper(config, RealClock())
     arm.open()
     arm.enable()
     arm.write(np.full(6, 0.5))
     emulator.control("advance", seconds=0.05)
-    arm.close()  # as a dead process leaves it
+    arm.close()
+    return stop
+
+
+@pytest.mark.parametrize("family", ["so101", "dynamixel"])
+def test_who_has_only_the_file_can_stop_it(tmp_path, request, family):
+    emulator = request.getfixturevalue(family)
+    stop = left_moving(tmp_path, family, emulator)
     report = stop()
     assert report.category == 2 and report.unsure == ()
     before = emulator.control("state")
@@ -95,16 +101,7 @@ def test_who_has_only_the_file_can_stop_it(tmp_path, request, family):
 @pytest.mark.parametrize("family", ["so101", "dynamixel"])
 def test_dead_servos_keep_none_of_the_others_from_being_stopped(tmp_path, request, family, dead):
     emulator = request.getfixturevalue(family)
-    save(tmp_path / "c.json", emulator.calibration)
-    words = f'port = "{emulator.port}"\ncalibration = "c.json"\nspare_ms = 150.0\nbudget_s = 0.2'
-    config = read(toml(tmp_path, family, SERVOS, arm=words))
-    emulator.control("pose", position=[0.0] * 6)
-    arm, stop = arm_of(config, RealClock()), stopper(config, RealClock())
-    arm.open()
-    arm.enable()
-    arm.write(np.full(6, 0.5))
-    emulator.control("advance", seconds=0.05)
-    arm.close()
+    stop = left_moving(tmp_path, family, emulator)
     emulator.control("faults", dead=dead)
     report = stop()
     lives = [i for i in range(6) if i + 1 not in dead]

@@ -16,7 +16,7 @@ from rapport.align.methods import METHODS
 from rapport.cli import main
 from rapport.lm import verb
 from rapport.lm.evaluate import foretold
-from rapport.lm.models import MemoryFull, ModelError, memory
+from rapport.lm.models import MemoryFull, memory
 from tests.llm_bridge import public_rows
 from tests.rapport.lm.conftest import copied, written
 
@@ -273,34 +273,31 @@ def test_samples_that_broke_off_go_on(
 ) -> None:
     """As when a server leaves one answer out: what was said before is kept, and the whole is as if nothing had been."""
     monkeypatch.setattr("rapport.lm.sample.AT_ONCE", 8)
-    judge, whole, file = tmp_path / "judge.py", tmp_path / "whole.jsonl", tmp_path / "said.jsonl"
+    judge, left, file = tmp_path / "judge.py", tmp_path / "left", tmp_path / "said.jsonl"
+    judge.write_text(
+        "import pathlib\n"
+        "def longest(prompt, answers):\n"
+        "    left = pathlib.Path(__file__).with_name('left')\n"
+        "    left.write_text(str(int(left.read_text()) - 1))\n"
+        "    assert int(left.read_text()) >= 0, 'the judge has gone home'\n"
+        "    return [len(a) for a in answers]\n"
+    )
     said = ("sample", "--model", nano, "--prompts", pairs, "--limit", 10, "--k", 2, "--best-of", f"{judge}:longest")
-    judge.write_text("def longest(prompt, answers):\n    return [len(a) for a in answers]\n")
-    assert run(*said, "--out", whole) == 0
-    monkeypatch.setattr("rapport.lm.judges._called", breaks_off := Fails(6))
-    assert run(*said, "--out", file) == 2 and not file.exists()
+    left.write_text("100")
+    assert run(*said, "--out", tmp_path / "whole.jsonl") == 0
+    left.write_text("6")
+    assert "the judge has gone home" in refused(capsys, *said, "--out", file) and not file.exists()
     part = tmp_path / "said.jsonl.part"
-    assert len(part.read_text().splitlines()) == 2  # what it answers, and the first four prompts
-    part.write_text(part.read_text() + '[{"prompt": "torn')
-    assert run(*said[:-4], "--k", 3, *said[-2:], "--out", file) == 2
-    assert "(k differ)" in capsys.readouterr().err
-    breaks_off.left = 100
+    whole = part.read_text()
+    assert len(whole.splitlines()) == 2  # what it answers, and the first four prompts
+    part.write_text(whole + "[\n")
+    assert "is damaged" in refused(capsys, *said, "--out", file)
+    part.write_text(whole + '[{"prompt": "torn')
+    assert "(k differ)" in refused(capsys, *said[:-4], "--k", 3, *said[-2:], "--out", file)
+    left.write_text("100")
     assert run(*said, "--out", file) == 0 and not part.exists()
     assert "8 of 10 prompts are answered" in capsys.readouterr().err
-    assert file.read_bytes() == whole.read_bytes()
-
-
-class Fails:
-    """Counts answers, and judges no more than are left."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def __call__(self, function: Any, name: str, *given: Any) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise ModelError("the judge has gone home")
-        return function(*given)
+    assert file.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_people_in_a_study_are_heard(nano: str, rows: list[dict[str, object]], tmp_path: Path, place: Any) -> None:
