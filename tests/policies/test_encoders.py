@@ -107,8 +107,8 @@ def test_files_that_are_no_trunk_are_told(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_are_told() -> None:
     net = Streams((4, 4), 1)
     with torch.no_grad():
-        net.eyes[0].sharp[0, 1] = torch.nan
-    with pytest.raises(TrunkError, match=r"weights eyes\.0\.sharp hold NaN"):
+        net.streams[0].sharp[0, 1] = torch.nan
+    with pytest.raises(TrunkError, match=r"weights streams\.0\.sharp hold NaN"):
         FrozenTrunk(net, 20, 64, {})
 
 
