@@ -22,7 +22,7 @@ from policies.encoders import Frames, FrozenTrunk, TrunkError, checked, resized
 
 Array = npt.NDArray[Any]
 SIDE = 64  # pixels that it looks at
-RECIPE = 5  # of the objective: another number, another trunk, whatever was kept of earlier ones
+RECIPE = 6  # of the objective: another number, another trunk, whatever was kept of earlier ones
 REACH = 3  # frames between which is told what was done
 GRID = 16  # blocks across the drawing
 AIDED = 0.4  # of the steps in which the stream that is asked what was done learns to draw too, less and less
