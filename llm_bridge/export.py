@@ -12,7 +12,7 @@ from embodied import atomic
 from embodied.checks import RecordError
 from embodied.importers import DataError
 from embodied.records import Compare
-from llm_bridge.messages import Message, check_turn, transcript
+from llm_bridge.messages import Message, check_turn, glue, transcript
 from llm_bridge.records import Record, messages_to_json, to_json
 
 Shape = Literal["records", "explicit", "implicit", "unpaired", "prompts", "texts"]
@@ -110,11 +110,6 @@ def _turn(text: str) -> list[Row]:
     return [{"role": "assistant", "content": text}]
 
 
-def _glue(prompt: str) -> str:
-    """What stands between a prompt and its completion."""
-    return " " if prompt.endswith("\n\nAssistant:") else ""
-
-
 def _pair(record: Record, better: int, shape: Shape, messages: bool) -> Row:
     chosen, rejected = record.completions[better], record.completions[1 - better]
     row: Row
@@ -124,7 +119,7 @@ def _pair(record: Record, better: int, shape: Shape, messages: bool) -> Row:
         row = {"prompt": prompt, **row} if shape == "explicit" else {name: prompt + row[name] for name in row}
     elif shape == "explicit":
         text = transcript(record.prompt)
-        row = {"prompt": text, "chosen": _glue(text) + chosen, "rejected": _glue(text) + rejected}
+        row = {"prompt": text, "chosen": glue(text) + chosen, "rejected": glue(text) + rejected}
     else:
         text = transcript(record.prompt, turns=True)  # a whole conversation has to say where the assistant begins
         for said in (chosen, rejected):
@@ -137,4 +132,4 @@ def _unpaired(record: Record, k: int, good: bool, messages: bool) -> Row:
     said = record.completions[k]
     prompt = transcript(record.prompt)
     row: Row = {"prompt": messages_to_json(record.prompt) if messages else prompt}
-    return row | {"completion": _turn(said) if messages else _glue(prompt) + said, "label": good} | _besides(record)
+    return row | {"completion": _turn(said) if messages else glue(prompt) + said, "label": good} | _besides(record)

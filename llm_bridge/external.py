@@ -88,7 +88,10 @@ def external(
 
         if failed := call(server, "text", bodies, heard, doing="sampling"):
             first = min(failed)
-            raise EndpointError(f"{len(failed)} of {len(bodies)} answers are missing, the first: {failed[first]}")
+            raise EndpointError(
+                f"{len(failed)} of {len(bodies)} answers are missing, first answer {first % k} to prompt {first // k}: "
+                f"{failed[first]}"
+            )
         rows = [[found[b * k + i] for i in range(k)] for b in range(len(prompts))]
         segments = tokens(
             prompts, [[ids for ids, _ in row] for row in rows], [[said for _, said in row] for row in rows]

@@ -117,10 +117,14 @@ def prefer(
         if not isinstance(segments.obs, dict):
             raise TypeError("these segments have no prompt; give what a language model's sampler made")
         rows, k = segments.mask.shape[:2]
-        shown = [said(ids[mask].tolist()) for ids, mask in zip(*_prompts(segments), strict=True)]
+        prompts = [ids[mask].tolist() for ids, mask in zip(*_prompts(segments), strict=True)]
+        shown = [said(prompt) for prompt in prompts]
         texts = [
-            [answer_text(tokenizer, segments.act[b, i][segments.mask[b, i]].tolist(), plain=plain) for i in range(k)]
-            for b in range(rows)
+            [
+                answer_text(tokenizer, act[mask].tolist(), prompt=prompt, plain=plain)
+                for act, mask in zip(segments.act[b], segments.mask[b], strict=True)
+            ]
+            for b, prompt in enumerate(prompts)
         ]
         asked = [(b, i, j) for b in range(rows) for i, j in combinations(range(k), 2) if texts[b][i] != texts[b][j]]
         chance = torch.full((rows, k, k), 0.5)

@@ -19,7 +19,7 @@ import torch
 from embodied.feedback import Encode, Segments
 from embodied.records import Query
 from embodied.texts import text_of
-from llm_bridge.messages import Prompt, conversation
+from llm_bridge.messages import Prompt, conversation, glue
 from llm_bridge.style import Ids, Style, TextError, begins, closed_text, ids_of, one_bos, open_text, style
 
 if TYPE_CHECKING:
@@ -196,11 +196,25 @@ def encoder(
     return encode_queries
 
 
-def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, plain: bool = False) -> str:
-    """The words of an answer's ids, without the stop token."""
-    stop = style(tokenizer, plain=plain).stop
-    words = list(ids[:-1] if ids and ids[-1] == stop else ids)
-    return str(tokenizer.decode(words, clean_up_tokenization_spaces=False))
+def answer_text(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, prompt: Sequence[int] = (), plain: bool = False
+) -> str:
+    """The words of an answer's ids, without the stop token: those of which `encode` makes the same ids again.
+
+    prompt: the ids before it. Without a template an answer may begin with a blank, and tokenizers that write blanks
+    into words (Llama 2's, or any that cuts at blanks) drop the first one of what they decode.
+    """
+    how = style(tokenizer, plain=plain)
+    words = list(ids[:-1] if ids and ids[-1] == how.stop else ids)
+
+    def decoded(some: Sequence[int]) -> str:
+        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+
+    if how.plain and prompt:
+        before, whole = decoded(prompt), decoded([*prompt, *words])
+        if whole.startswith(before):  # else a character is made of the last bytes of one and the first of the other
+            return whole.removeprefix(before).removeprefix(glue(before))
+    return decoded(words)
 
 
 def shown(tokenizer: PreTrainedTokenizerBase, segments: Segments, row: int = 0, *, colour: bool | None = None) -> str:

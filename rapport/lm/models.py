@@ -163,16 +163,13 @@ def words_of(options: Speaking) -> tuple[Any, Any]:
 def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
     """The reward model of a finished run, and its tokenizer. Raises ModelError."""
     _quiet()
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from llm_bridge.reward import RewardLM
 
     place = place_of(run)
-    config = AutoConfig.from_pretrained(place)
-    if not any("SequenceClassification" in name for name in config.architectures or ()):
-        raise ModelError(
-            f"{run} is no reward model but {(config.architectures or ['?'])[0]}: give a run of `rapport lm reward`."
-        )
+    if not is_reward(place):
+        raise ModelError(f"{run} is no reward model but {architecture(place)}: give a run of `rapport lm reward`.")
     device = device_of(options.device)
     model: Any = AutoModelForSequenceClassification.from_pretrained(place, dtype=dtype_of(options.dtype, device, False))
     return RewardLM(_still(model.to(device)).requires_grad_(False), row=options.row), AutoTokenizer.from_pretrained(
@@ -182,7 +179,7 @@ def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
 
 def _unread(place: str, error: Exception) -> ModelError:
     said = " ".join(str(error).split())[:300]
-    return ModelError(f"{place} cannot be loaded ({type(error).__name__}: {said}): give another --model.")
+    return ModelError(f"{place} cannot be loaded ({type(error).__name__}: {said}): give another.")
 
 
 def _quiet() -> None:
@@ -195,8 +192,19 @@ def _quiet() -> None:
 
 
 def is_reward(place: str) -> bool:
-    config = Path(place) / "config.json"
-    return config.is_file() and "ForSequenceClassification" in config.read_text()
+    """A folder's, or the hub's. Raises ModelError for what cannot be read."""
+    return "SequenceClassification" in architecture(place)
+
+
+def architecture(place: str) -> str:
+    from transformers import AutoConfig
+
+    if (Path(place) / "adapter_config.json").is_file():
+        return "an adapter"
+    try:
+        return str((AutoConfig.from_pretrained(place).architectures or ["?"])[0])
+    except Exception as error:  # of many kinds, on files from anywhere
+        raise _unread(place, error) from error
 
 
 def device_of(name: str) -> torch.device:

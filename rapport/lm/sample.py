@@ -81,7 +81,7 @@ def command(options: Sample) -> int:
                 if options.json:
                     print(json.dumps(row, ensure_ascii=False))
                 else:
-                    print(f"> {row['prompt']}", *row["answers"], sep="\n  ")
+                    print(f"> {row['prompt']}", *map(str.strip, row["answers"]), sep="\n  ")
         return 0
     # Whatever changes an answer.
     told = {name: str(value) for name, value in asdict(options).items() if name not in ("out", "json", "row")}

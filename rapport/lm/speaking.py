@@ -42,7 +42,7 @@ def served(server: Server, law: Law, log_probs: LogProbs) -> Draw:
 
 class Speaker:
     """Samples to prompts, known by their number, of a model that takes `room` tokens of a prompt with its answer.
-    Raises TextError for prompts that cannot be tokens."""
+    Raises TextError for prompts that cannot be tokens, or that become the same ones."""
 
     def __init__(
         self,
@@ -55,12 +55,19 @@ class Speaker:
         max_answer: int,
         plain: bool,
     ) -> None:
-        from llm_bridge.style import style
+        from llm_bridge.style import TextError, style
         from llm_bridge.text import encode_prompts
 
         self.tokenizer, self.plain, self.prompts = tokenizer, plain, list(prompts)
         self.ids, self.long = encode_prompts(tokenizer, prompts, max_prompt=max_prompt, plain=plain)
-        self.known = {tuple(ids): n for n, ids in enumerate(self.ids)}
+        self.known: dict[tuple[int, ...], int] = {}
+        for n, ids in enumerate(self.ids):
+            same = self.known.setdefault(tuple(ids), n)
+            if self.prompts[same] != self.prompts[n]:  # a judge would be shown one for the other
+                raise TextError(
+                    f"Prompts {same} and {n} become the same {len(ids)} tokens: leave one out, or raise --max-prompt "
+                    f"{max_prompt}, which cuts their beginnings off."
+                )
         stop = style(tokenizer, plain=plain).stop
         prompt = max(map(len, self.ids))
         longest = min(max_answer, room - prompt)
@@ -84,8 +91,9 @@ class Speaker:
         """The answers of a row."""
         from llm_bridge.text import answer_text
 
+        prompt = self.ids[self.number(segments, row)]
         return [
-            answer_text(self.tokenizer, act[mask].tolist(), plain=self.plain)
+            answer_text(self.tokenizer, act[mask].tolist(), prompt=prompt, plain=self.plain)
             for act, mask in zip(segments.act[row], segments.mask[row], strict=True)
         ]
 
@@ -98,7 +106,7 @@ class Speaker:
 
         with torch.no_grad():
             said = self(range(min(count, len(self.ids))), 1, np.random.default_rng([seed, 33, done]))
-        return [{"prompt": transcript(prompt), "answer": answers[0]} for prompt, answers in self.texts(said)]
+        return [{"prompt": transcript(prompt), "answer": answers[0].strip()} for prompt, answers in self.texts(said)]
 
 
 def room(model: Any) -> int:

@@ -3,9 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_environment.py"
 
 
+@pytest.mark.slow
 def test_own_environment_policy_network_and_loss(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("own_environment", EXAMPLE)
     example = importlib.util.module_from_spec(spec)

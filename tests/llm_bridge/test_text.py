@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from embodied.feedback import feedback
@@ -14,7 +15,7 @@ from embodied.texts import text_query
 from llm_bridge.messages import Message, Prompt, transcript, user
 from llm_bridge.style import TextError, style
 from llm_bridge.text import Counts, Encoded, answer_text, encode, encode_prompts, encoder, shown, tokens
-from tests.llm_bridge.made import CHATML, LLAMA3, NO_BOS, STRICT, TEMPLATES, THINKS, TRIMS, WORDS, bpe, word_level
+from tests.llm_bridge.made import CHATML, CORPUS, LLAMA3, NO_BOS, STRICT, TEMPLATES, THINKS, TRIMS, WORDS, bpe, word_level
 
 TOKENIZERS = {
     (make.__name__, name, adds): make(template, adds_bos=adds)
@@ -85,6 +86,33 @@ def test_prompt_and_answer_are_what_the_template_writes(which, data):
             said = answer.strip() if name in ("llama3", "trims") else answer
             assert tokenizer.decode(scored) == said + STOPS[name]
             assert answer_text(tokenizer, scored) == said
+
+
+def blanks() -> list[PreTrainedTokenizerFast]:
+    """Tokenizers that drop the first blank of what they decode: one cuts at blanks, the other writes them into words."""
+    cuts = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2, "why": 3, "not": 4, "blue": 5}, "<unk>"))
+    cuts.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    writes = Tokenizer(models.BPE(unk_token="<unk>"))
+    writes.pre_tokenizer = pre_tokenizers.Metaspace()
+    writes.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=90, special_tokens=["<s>", "</s>", "<unk>"], show_progress=False)
+    writes.train_from_iterator(CORPUS, trainer)
+    return [
+        PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+        for core in (cuts, writes)
+    ]
+
+
+@pytest.mark.parametrize("tokenizer", [*blanks(), bpe()], ids=["cuts", "writes", "bpe"])
+@pytest.mark.parametrize("prompt", [user("why not"), (*user("why"), Message("assistant", "not"), *user("blue"))])
+def test_the_words_of_an_answer_become_its_tokens_again(tokenizer, prompt):
+    first = " blue why" if len(prompt) == 1 else "blue why"  # a transcript has a blank of its own there
+    found = encode(tokenizer, [prompt], [[first, " not"]])
+    for k in range(2):
+        before, scored = ids(found, 0, k)
+        said = answer_text(tokenizer, scored, prompt=before)
+        assert ids(encode(tokenizer, [prompt], [[said]])) == (before, scored)
+    assert answer_text(tokenizer, ids(found)[1], prompt=ids(found)[0]).strip() == "blue why"
 
 
 def test_a_tokenizer_and_a_template_that_both_add_a_bos_give_one():

@@ -21,6 +21,7 @@ def test_it_holds_on_a_seed_that_nothing_was_tuned_on(
     assert (tmp_path / f"{domain}-21" / "plans.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_the_planted_world_tells_right_rankings_from_shuffled_ones() -> None:
     worlds = [correlations(seed, 20) for seed in (0, 1)]
     mean = {name: float(np.mean([w[name][0] for w in worlds])) for name in worlds[0]}

@@ -100,7 +100,7 @@ def test_a_finished_run_is_shown_and_said_to_be_finished(tiny_run, tmp_path, cap
     assert (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("reward", ["none", "true"])
+@pytest.mark.parametrize("reward", ["none", pytest.param("true", marks=pytest.mark.slow)])
 def test_runs_without_questions_go_on_too(reward, tiny_recipe, tmp_path):
     settings = Settings(seed=2, answers=0, reward=reward, held_out=16, recipe=tiny_recipe)
     whole = train(settings, tmp_path / "whole")
@@ -120,6 +120,7 @@ def test_runs_without_questions_go_on_too(reward, tiny_recipe, tmp_path):
     assert whole.after == stopped.after and stopped.budget.asked == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_a_run_in_a_sentence_and_it_goes_on_afterwards(tiny_recipe, tiny_run, tmp_path):
     settings = Settings(seed=5, answers=12, held_out=16, recipe=tiny_recipe)
     code = (

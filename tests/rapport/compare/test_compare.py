@@ -95,6 +95,7 @@ def test_a_comparison_runs_and_goes_on(tmp_path, capsys):
     assert "less the first" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_killed_it_loses_no_cell(tmp_path):
     arguments = [
         "--envs",

@@ -176,6 +176,28 @@ def test_all_kinds_of_judges_compare(
     assert result(out)["before"]["wins"] == 0.5 and result(out)["after"]["rollout_without_verdict"] == 0
 
 
+def test_a_reward_model_of_the_hub_compares_by_its_reward(
+    nano: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's own cache has it, without the hub."""
+    run_of = ("reward", "--model", nano, "--data", pairs, "--steps", 1, "--every", 1, "--out", tmp_path / "reward")
+    assert run(*run_of) == 0
+    kept = tmp_path / "hub" / "models--somebody--reward"
+    shutil.copytree(tmp_path / "reward" / "model", kept / "snapshots" / "1a2b")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("1a2b")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    seen = []
+    for name in (tmp_path / "reward", "somebody/reward"):
+        capsys.readouterr()
+        go = ("evaluate", "--model", nano, "--against", nano, "--prompts", prompts(tmp_path), "--k", 2, "--json")
+        assert run(*go, "--prefer", name) == 0
+        seen.append(json.loads(capsys.readouterr().out)["samples"]["preferred"])
+    assert seen[0] == seen[1] and seen[0]["consistent"] == 1
+    assert "somebody/else cannot be loaded" in refused(capsys, *go, "--prefer", "somebody/else")
+
+
 def test_a_server_draws_the_answers_by_the_law_that_it_is_told(
     nano: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +236,7 @@ def test_what_cannot_judge_or_sample_is_refused_in_a_sentence(
 
     learns = ("online", "--model", nano, "--prompts", pairs, "--out", tmp_path / "run", "--k", 2)
     measures = ("evaluate", "--model", nano, "--prompts", pairs, "--limit", 2)
+    asks = ("online", "--model", nano, "--prompts", prompts(tmp_path), "--out", tmp_path / "run", "--k", 2)
     with serving(missing) as heard:
         name = f"{heard.url}#tiny"
         for args, said in (
@@ -227,6 +250,8 @@ def test_what_cannot_judge_or_sample_is_refused_in_a_sentence(
             ((*measures, "--prefer", name), "give --against MODEL"),
             ((*measures, "--against", nano), "give --reward or --prefer"),
             ((*measures, "--server", name), "has no model 'tiny'"),
+            ((*asks, "--max-prompt", 4, "--reward", "gold"), "Prompts 2 and 6 become the same 4 tokens"),
+            ((*learns, "--reward", nano), "is no reward model but LlamaForCausalLM"),
         ):
             assert said in refused(capsys, *args), args
     assert not (tmp_path / "run").exists()
