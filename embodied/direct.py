@@ -3,6 +3,8 @@
 fit(direct(policy, dpo()), feedback, opt, steps=1000, batch=64, rng=rng)
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,12 +58,25 @@ def direct(policy: Policy, method: Method, reference: Policy | None = None) -> "
 class Direct:
     """An objective that `direct` made. `losses` is the same as a function of log-probabilities, whoever they are of."""
 
-    def __init__(self, policy: Policy, method: Method, reference: Reference | Remembered | None) -> None:
-        self.policy, self.method, self.reference = policy, method, reference
+    def __init__(
+        self,
+        policy: Policy,
+        method: Method,
+        reference: Reference | Remembered | None,
+        anchored: Tensor | None = None,
+    ) -> None:
+        self.policy, self.method, self.reference, self.anchored = policy, method, reference, anchored
 
     def __call__(self, feedback: Feedback) -> Tensor:
         """[B]. Raises MixedContexts, and ValueError for sums of densities over unequal lengths."""
         return self.losses(self.policy.log_prob(feedback.segments), feedback)
+
+    def over(self, parts: Sequence[Segments]) -> "Direct":
+        """The objective for a batch in these parts: KTO's anchor is the mean over all of its rows."""
+        if len(parts) < 2 or not self.method.anchor:
+            return self
+        away = torch.cat([self._away(part).flatten() for part in parts])
+        return Direct(self.policy, self.method, self.reference, away.mean())
 
     def score(self, segments: Segments) -> Tensor:
         """What the method takes segments for, [B,K], differentiable: of DPO, the reward implied by the policy over
@@ -102,8 +117,12 @@ class Direct:
             )
         ref = torch.zeros_like(logp) if self.reference is None else self.reference.log_prob(segments)
         score = self.method.score(logp, ref, self.method.steps(segments))
-        if self.method.anchor and self.reference is not None and isinstance(self.policy, Anchored):
-            with torch.no_grad():
-                kl = self.policy.kl(self.reference.policy, segments)
-            score = score - torch.where(segments.mask, kl, 0.0).sum(-1).mean()
+        if self.method.anchor:
+            score = score - (self._away(segments).mean() if self.anchored is None else self.anchored)
         return score
+
+    @torch.no_grad()
+    def _away(self, segments: Segments) -> Tensor:
+        """The KL from the reference over each alternative's steps, [B,K]."""
+        assert self.reference is not None and isinstance(self.policy, Anchored)
+        return torch.where(segments.mask, self.policy.kl(self.reference.policy, segments), 0.0).sum(-1)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -76,6 +77,15 @@ def plus(objective: Objective, *terms: tuple[float, Objective]) -> Objective:
     return total
 
 
+@runtime_checkable
+class Over(Protocol):
+    """An objective of which one row's loss depends on others."""
+
+    def over(self, parts: Sequence[Segments]) -> Objective:
+        """The objective for rows of one batch, which comes in these parts."""
+        ...
+
+
 @dataclass(frozen=True)
 class FitReport:
     """The weighted mean loss of each step's batch, in order; it is taken before the step."""
@@ -97,9 +107,9 @@ def fit(
     """`steps` steps of `opt`, each on the weighted mean of the objective over `batch` different rows, or all there are.
 
     split: where a batch is too large to go through a network at once, its parts, whose gradients are summed: those of
-    the whole batch, since the mean is the whole batch's. An objective that looks at other rows (KTO's anchor) sees
-    those of its part. Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b) equals
-    fit(a+b) bit for bit. Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn
+    the whole batch, since the mean is the whole batch's, and an objective that looks at other rows (KTO's anchor) is
+    asked `over` all parts first. Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b)
+    equals fit(a+b) bit for bit. Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn
     from, or a loss that is not finite; parameters are then as they were before that step.
     """
     return fit_all([(objective, data)], opt, steps=steps, batch=batch, rng=rng, split=split, progress=progress)
@@ -132,7 +142,9 @@ def fit_all(
             if len(here := drawn[(first <= drawn) & (drawn < after)] - first):
                 part = data[here]
                 weight = weight + part.weight.detach().sum()
-                pieces += [(objective, part[some]) for some in split(part.segments)] if split else [(objective, part)]
+                cut = [part[some] for some in split(part.segments)] if split else [part]
+                over = objective.over([piece.segments for piece in cut]) if isinstance(objective, Over) else objective
+                pieces += [(over, piece) for piece in cut]
         opt.zero_grad()
         value = 0.0
         for objective, piece in pieces:

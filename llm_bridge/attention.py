@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +18,11 @@ _flex = torch.compile(flex_attention, dynamic=True)
 
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
     """As transformers calls it: FlexAttention where the mask is one of blocks, otherwise PyTorch's own."""
+    if kwargs.get("s_aux") is not None:
+        raise ValueError("this model's attention has sinks, which are not here; take a model without (not GPT-OSS)")
     if isinstance(mask, Tensor) or mask is None:
+        if kwargs.get("softcap") is not None:
+            return _capped(query, key, value, mask, kwargs["scaling"], kwargs["softcap"]), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
@@ -25,6 +31,19 @@ def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: A
     query, key = query.to(value.dtype), key.to(value.dtype)  # turned in float32 under autocast, which knows no blocks
     out = _flex(query, key, value, block_mask=mask, scale=kwargs.get("scaling"), enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
+    """[B,T,H,D] of scores cap tanh(scores / cap) (Gemma 2), where the mask is true."""
+    times = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
+    scores = cap * torch.tanh(query @ key.transpose(2, 3) * scale / cap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril(
+            scores.shape[-1] - scores.shape[-2]
+        )
+    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).transpose(1, 2).contiguous()
 
 
 def packed(model: Any) -> None:
@@ -44,7 +63,13 @@ def packed(model: Any) -> None:
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     if model.config._attn_implementation != NAME:
-        model.set_attn_implementation(NAME)
+        with _unwarned():
+            model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME or getattr(model.config, "alibi", False):
+        raise ValueError(
+            f"{type(model).__name__} attends in a way of its own, to which answers in one row are not apart; take a "
+            "model that takes transformers' attention interface, such as Llama, Qwen, Mistral or GPT-2"
+        )
 
 
 def mask_of(pack: Pack, model: Any) -> Any:
@@ -52,12 +77,34 @@ def mask_of(pack: Pack, model: Any) -> Any:
 
     Raises ValueError where a sequence is longer than a window that the model's layers look back.
     """
-    window = getattr(model.config, "sliding_window", None)
-    if window is not None and getattr(model.config, "use_sliding_window", True):
-        longest = int(pack.position.max()) + 1
-        if longest > window:
-            raise ValueError(
-                f"a prompt with its answer has {longest} tokens, more than the {window} that {type(model).__name__} "
-                "looks back; cut texts to that length"
-            )
+    check_window(model, int(pack.position.max()) + 1)
     return block_mask(pack) if pack.ids.device.type == "cuda" else dense_mask(pack)
+
+
+def window_of(config: Any) -> int | None:
+    """How many tokens layers look back, if not all."""
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window is not None and getattr(config, "use_sliding_window", True) else None
+
+
+def check_window(model: Any, longest: int) -> None:
+    """Raises ValueError where a prompt with its answer is longer than that."""
+    window = window_of(model.config)
+    if window is not None and longest > window:
+        raise ValueError(
+            f"a prompt with its answer has {longest} tokens, more than the {window} that {type(model).__name__} "
+            "looks back; cut texts to that length"
+        )
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """transformers warns of a model that stays as it was, which is refused here."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

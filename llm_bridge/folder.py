@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llm_bridge.lm import base
+from llm_bridge.style import style
 
 
 def export(model: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype | None = None, merged: bool = False) -> None:
@@ -22,8 +23,8 @@ def export(model: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype | Non
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
     config = getattr(base(model), "generation_config", None)  # a classifier has none
-    if config is not None and tokenizer.eos_token_id is not None:
-        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if config is not None and (stops := _stops(config, tokenizer)):
+        config.eos_token_id, config.pad_token_id = stops, tokenizer.pad_token_id
     if merged:
         if not hasattr(model, "merge_and_unload"):
             raise ValueError(f"{type(model).__name__} has no adapter to merge; leave merged out")
@@ -33,3 +34,11 @@ def export(model: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype | Non
         model = copy.deepcopy(model).to(dtype)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def _stops(config: Any, tokenizer: Any) -> list[int]:
+    """All that may end an answer: what did before, the tokenizer's own, and what was learned to end one, its template's
+    end of turn. Without that one generation would run on into a next turn."""
+    had = config.eos_token_id
+    before = had if isinstance(had, list) else [had]
+    return sorted({id for id in (*before, tokenizer.eos_token_id, style(tokenizer).stop) if id is not None})

@@ -30,6 +30,18 @@ class Row:
             raise self.fail(f"{key} is {str(found)[:60]!r}; give text")
         return found
 
+    def texts(self, key: str) -> list[str]:
+        found = self.data.get(key)
+        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+            raise self.fail(f"{key} is {str(found)[:60]!r}; give a list of texts")
+        return found
+
+    def objects(self, key: str) -> list[Row]:
+        found = self.data.get(key)
+        if not isinstance(found, list) or not all(isinstance(part, Mapping) for part in found):
+            raise self.fail(f"{key} is {str(found)[:60]!r}; give a list of objects")
+        return [Row(self.where, part) for part in found]
+
     def number(self, key: str) -> float:
         try:
             return number(key, self.data.get(key))

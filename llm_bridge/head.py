@@ -20,12 +20,13 @@ TILE = 1 << 29  # logits at once: 1 GB in bfloat16
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What makes logits of hidden states: weight [V,H], bias [V], and softcap, where logits are softcap tanh(logits /
-    softcap) (Gemma 2; 0: they are not)."""
+    """What makes logits of hidden states: weight [V,H], bias [V]; softcap, where logits are softcap tanh(logits /
+    softcap) (Gemma 2; 0: they are not); scale, by which hidden states are multiplied."""
 
     weight: Tensor
     bias: Tensor | None = None
     softcap: float = 0.0
+    scale: float = 1.0
 
 
 def head_log_prob(hidden: Tensor, head: Head, target: Tensor, law: Law) -> Tensor:
@@ -33,6 +34,7 @@ def head_log_prob(hidden: Tensor, head: Head, target: Tensor, law: Law) -> Tenso
 
     Under autocast products are of its type; sums over the vocabulary are of float32.
     """
+    hidden = _scaled(hidden, head)
     found: Tensor = _LogProb.apply(hidden, head.weight, head.bias, target, law, head.softcap, _product_type(hidden))
     return found
 
@@ -40,6 +42,7 @@ def head_log_prob(hidden: Tensor, head: Head, target: Tensor, law: Law) -> Tenso
 def head_kl(hidden: Tensor, head: Head, other: Tensor, other_head: Head, temperature: float) -> Tensor:
     """KL [M], float32, of the next token by `hidden` [M,H] from the next token by `other` [M,H]; differentiable in
     both."""
+    hidden, other = _scaled(hidden, head), _scaled(other, other_head)
     tile = max(1, TILE // len(head.weight))
     low = _product_type(hidden)
 
@@ -57,6 +60,10 @@ def head_kl(hidden: Tensor, head: Head, other: Tensor, other_head: Head, tempera
         for i in range(0, len(hidden), tile)
     ]
     return torch.cat(found)
+
+
+def _scaled(hidden: Tensor, head: Head) -> Tensor:
+    return hidden if head.scale == 1 else hidden * head.scale
 
 
 def _product_type(hidden: Tensor) -> torch.dtype:

@@ -33,6 +33,7 @@ class LM(nn.Module):
     ) -> None:
         super().__init__()
         packed(base(model))
+        _check_ends(base(model))
         self.model, self.law, self.low = model, law or Law(), low
         self.row = row or (16_384 if self.device.type == "cuda" else 512)
         # Among the weights, since log-probabilities that are kept for later are of both.
@@ -76,7 +77,8 @@ class LM(nn.Module):
         """What makes logits of these."""
         model = base(self.model)
         out = model.get_output_embeddings()
-        return Head(out.weight, out.bias, getattr(model.config, "final_logit_softcapping", None) or 0.0)
+        cap = getattr(model.config, "final_logit_softcapping", None) or 0.0
+        return Head(out.weight, out.bias, cap, scale_of(model.config))
 
     def compile_layers(self) -> None:
         """Compile the model's layers, each of which is the same program: half a minute once, then faster steps."""
@@ -126,6 +128,21 @@ def base(model: Any) -> Any:
     """transformers' model, under peft's if there is one; its layers are those with the adapters in."""
     inner = getattr(model, "get_base_model", None)
     return model if inner is None else inner()
+
+
+def scale_of(config: Any) -> float:
+    """What a model multiplies its logits by (Cohere), or one over what it divides them by (Granite)."""
+    return float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+
+def _check_ends(model: Any) -> None:
+    """The head's own weights are multiplied here, so an adapter's would be left out. Raises ValueError."""
+    for name, ends in (("head", model.get_output_embeddings()), ("embeddings", model.get_input_embeddings())):
+        if hasattr(ends, "base_layer"):
+            raise ValueError(
+                f"the adapter is on the model's {name} ({type(ends).__name__}); leave them out of its target_modules, "
+                "or learn them whole, by modules_to_save"
+            )
 
 
 def decoder(model: Any) -> Any:

@@ -24,15 +24,16 @@ def ultrafeedback(rows: Sequence[Row]) -> Iterator[Record]:
     """instruction, completions: K rated over all and in aspects (arXiv 2310.01377). An aspect that is not rated in all
     ("N/A") is left out."""
     for row in rows:
-        parts = row.data["completions"]
-        if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
-            raise row.fail("completions are no list of objects; give them with response, annotations, overall_score")
-        aspects = {name: None for part in parts for name in part.get("annotations") or {}}
-        rated = {name: [_rating((part.get("annotations") or {}).get(name)) for part in parts] for name in aspects}
+        parts = row.objects("completions")
+        marks = [part.data.get("annotations") or {} for part in parts]
+        if odd := next((found for found in marks if not isinstance(found, Mapping)), None):
+            raise row.fail(f"annotations are {str(odd)[:60]!r}; give an object, a rating by aspect")
+        aspects = {name: None for found in marks for name in found}
+        rated = {name: [_rating(found.get(name)) for found in marks] for name in aspects}
         scores = {name: [v for v in values if v is not None] for name, values in rated.items() if None not in values}
-        overall = [_rating(part.get("overall_score")) for part in parts]
+        overall = [_rating(part.data.get("overall_score")) for part in parts]
         said = None if None in overall or not overall else Rate(tuple(v for v in overall if v is not None))
-        responses = [Row(row.where, part).text("response") for part in parts]
+        responses = [part.text("response") for part in parts]
         yield row.record(row.prompt("instruction"), responses, said, scores=scores)
 
 
@@ -103,7 +104,7 @@ def pku(rows: Sequence[Row]) -> Iterator[Record]:
 def nectar(rows: Sequence[Row]) -> Iterator[Record]:
     """prompt, answers: seven with their rank (1 is best)."""
     for row in rows:
-        parts = [Row(row.where, part) for part in row.data["answers"]]
+        parts = row.objects("answers")
         ranks = [part.number("rank") for part in parts]
         order = Rank(tuple(sorted(range(len(parts)), key=ranks.__getitem__)))
         yield row.record(row.prompt("prompt"), [part.text("answer") for part in parts], order)
@@ -136,11 +137,12 @@ def _tree(row: Row, node: Mapping[str, Any], before: Prompt) -> Iterator[Record]
     here = Row(f"{row.where}, message {node.get('message_id')}", node)
     role = {"prompter": "user", "assistant": "assistant"}.get(here.text("role"), here.text("role"))
     so_far = (*before, Message(role, here.text("text")))
-    replies = [reply for reply in node.get("replies") or [] if _fine(reply)]
-    ranked = [reply for reply in replies if reply.get("role") == "assistant" and reply.get("rank") is not None]
+    replies = [reply for reply in (here.objects("replies") if node.get("replies") else ()) if _fine(reply.data)]
+    ranked = [one for one in replies if one.data.get("role") == "assistant" and one.data.get("rank") is not None]
     if role == "user" and len(ranked) > 1:
-        order = sorted(range(len(ranked)), key=lambda k: float(ranked[k]["rank"]))
-        answers = [Row(here.where, reply).text("text") for reply in ranked]
+        ranks = [reply.number("rank") for reply in ranked]
+        order = sorted(range(len(ranked)), key=ranks.__getitem__)
+        answers = [reply.text("text") for reply in ranked]
         yield replace(here.record(so_far, answers, Rank(tuple(order))), annotator="")
     for reply in replies:
-        yield from _tree(row, reply, so_far)
+        yield from _tree(row, reply.data, so_far)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from embodied.feedback import Segments
-from llm_bridge.lm import LM, base
+from llm_bridge.attention import check_window
+from llm_bridge.lm import LM, base, scale_of
 
 EVERY = 8  # steps of a GPU between two looks
 PREFILL = 32_768  # tokens of prompts read at once
@@ -60,6 +61,7 @@ class Sampler:
     """Draws answers of at most `longest` tokens to prompts, in `slots` at a time.
 
     capacity: tokens of a prompt and its answer together, at most. stop: tokens that end an answer; they belong to it.
+    Raises ValueError for more than the model's layers look back.
     """
 
     def __init__(self, lm: LM, *, slots: int, capacity: int, longest: int, stop: Collection[int]) -> None:
@@ -67,12 +69,16 @@ class Sampler:
         self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=lm.device)
         self.gpu = lm.device.type == "cuda"
         self.model = self._copy() if self.gpu else lm.model
+        check_window(base(self.model), capacity)
         config = base(self.model).config
+        if getattr(config, "kv_lora_rank", None):
+            raise ValueError(
+                f"{type(base(self.model)).__name__} keeps its cache compressed, which slots do not do here"
+            )
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         like = base(self.model).get_output_embeddings().weight
-        self.ring = Ring(
-            config.num_hidden_layers, slots, config.num_key_value_heads, capacity, head, like.detach().new_empty(0)
-        )
+        self.ring = Ring(config.num_hidden_layers, slots, heads, capacity, head, like.detach().new_empty(0))
         self.capacity = capacity
 
         def numbers(*shape: int) -> Tensor:
@@ -215,7 +221,7 @@ class Sampler:
             past_key_values=self.ring,
             use_cache=True,
         ).last_hidden_state[:, 0]
-        logits = model.get_output_embeddings()(hidden).float()
+        logits = model.get_output_embeddings()(hidden * scale_of(model.config)).float()
         if cap := getattr(model.config, "final_logit_softcapping", None):
             logits = cap * torch.tanh(logits / cap)
         logp = self.lm.law.cut(logits).log_softmax(-1)

@@ -85,7 +85,7 @@ def prompts(rows: Sequence[Row]) -> Iterator[Record]:
 def texts(rows: Sequence[Row]) -> Iterator[Record]:
     """prompt, answers: what `rapport ask --texts` asks about, unanswered."""
     for row in rows:
-        yield row.record(row.prompt("prompt"), row.data["answers"])
+        yield row.record(row.prompt("prompt"), row.texts("answers"))
 
 
 def _is_answer(found: object) -> bool:

@@ -199,7 +199,8 @@ def encoder(
 def answer_text(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, prompt: Sequence[int] = (), plain: bool = False
 ) -> str:
-    """The words of an answer's ids, without the stop token: those of which `encode` makes the same ids again.
+    """The words of an answer's ids, without the stop token, of which `encode` makes the same ids again (behind a
+    transcript only if the answer began with the blank that transcripts have there).
 
     prompt: the ids before it. Without a template an answer may begin with a blank, and tokenizers that write blanks
     into words (Llama 2's, or any that cuts at blanks) drop the first one of what they decode.
@@ -208,7 +209,7 @@ def answer_text(
     words = list(ids[:-1] if ids and ids[-1] == how.stop else ids)
 
     def decoded(some: Sequence[int]) -> str:
-        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+        return str(tokenizer.decode(list(some), clean_up_tokenization_spaces=False))
 
     if how.plain and prompt:
         before, whole = decoded(prompt), decoded([*prompt, *words])

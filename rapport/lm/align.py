@@ -21,7 +21,7 @@ from rapport.lm.learning import Begun, begin, learn, some
 from rapport.lm.models import ModelError, memory, name_of
 from rapport.lm.reward import agreement
 from rapport.lm.running import Row
-from rapport.lm.together import first, wait
+from rapport.lm.together import first, several, wait
 from rapport.run import RunError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def command(options: Align) -> int:
     from llm_bridge.lm import AnchoredLM
 
     method, em = method_of(options.method, options.set)
+    if method.anchor and several():
+        raise ModelError(f"{options.method} counts from the KL of a whole batch: start it alone, without torchrun.")
     if options.any_length:
         method = replace(method, equal_lengths=False)
     listwise, marks = options.method in LISTWISE, options.method in ALONE

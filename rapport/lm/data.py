@@ -152,11 +152,12 @@ def feed(
     nothing is left, TextError for texts that cannot be tokens."""
     from llm_bridge.answers import feedback
 
-    sides = [use(side) for side in hold_out(found.records, seed)]
+    records, empty = spoken(found.records)
+    sides = [use(side) for side in hold_out(records, seed)]
     left: dict[str, int] = {}
     for _, counted in sides:
         left = {why: left.get(why, 0) + counted.get(why, 0) for why in {**left, **counted}}
-    notes = [f"{n} {why}, left out" for why, n in left.items() if n]
+    notes = [*empty, *(f"{n} {why}, left out" for why, n in left.items() if n)]
     learned, held_out = (records for records, _ in sides)
     if not learned:
         raise RunError(
@@ -176,6 +177,15 @@ def feed(
     return Fed(told.parts, kept, tuple(notes), told.annotators, tuple(asked))
 
 
+def spoken(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Those without an empty answer, from which one would learn to end at once; and a sentence about the others."""
+    kept = [r for r in records if all(map(str.strip, r.completions))]
+    if len(kept) == len(records):
+        return kept, []
+    where = first_with(records, lambda text: not text.strip(), answers=True)
+    return kept, [f"{len(records) - len(kept)} records with an empty answer, left out: {where}"]
+
+
 def sentences(counts: Counts, records: Sequence[Record], tokenizer: Any) -> Iterable[str]:
     """What was done to make texts fit."""
     from llm_bridge.style import style
@@ -184,7 +194,7 @@ def sentences(counts: Counts, records: Sequence[Record], tokenizer: Any) -> Iter
     odd = first_with(records, lambda text: any(token in text for token in special)) if counts.special else ""
     said = {
         f"rows hold special tokens (written in a template already? then --plain), left out: {odd}": counts.special,
-        f"rows hold an answer of no token, left out: {first_with(records, lambda text: not text)}": counts.empty,
+        "rows hold an answer of no token, left out": counts.empty,
         "prompts are longer than --max-prompt, and lost their beginning": counts.long_prompts,
         "answers are longer than --max-answer, and were cut without an end": counts.long_answers,
         "prompts do not begin their answers' tokens, and were cut where they part": counts.cut,
@@ -204,10 +214,11 @@ def foreign(records: Sequence[Record], tokenizer: Any) -> Iterable[str]:
         yield f"{count} records are written in another model's chat template, whose marks are learned as words: {where}"
 
 
-def first_with(records: Sequence[Record], odd: Callable[[str], bool]) -> str:
-    """Which record has such a text, counted from 1."""
+def first_with(records: Sequence[Record], odd: Callable[[str], bool], *, answers: bool = False) -> str:
+    """Which record has such a text, counted from 1; `answers`: among its answers."""
     for n, record in enumerate(records, 1):
-        if any(map(odd, (*record.completions, *(message.content for message in record.prompt)))):
+        asked = () if answers else (message.content for message in record.prompt)
+        if any(map(odd, (*record.completions, *asked))):
             return f"the first is record {n}, {record.prompt[-1].content[:40] if record.prompt else ''!r}"
     return ""
 

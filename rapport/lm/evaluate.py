@@ -180,9 +180,11 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
     source = options.data or config.get("data")
     if source is None:
         return [], []
-    own = source == config.get("data")
+    own = config.get("data") is not None and Path(source).resolve() == Path(config["data"]).resolve()
     found = data.find(source, split=options.split or (config.get("split") if own else None), store=options.store)
-    records = data.hold_out(found.records, int(config["seed"]))[1] if own else list(found.records)
+    records, empty = data.spoken(found.records)
+    if own:
+        records = data.hold_out(records, int(config["seed"]))[1]
     if not records:
         return [], []
     kept, _ = data.told(records, listwise=False, marks=False)
@@ -192,6 +194,8 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
     from llm_bridge.answers import feedback
 
     told = feedback(kept[: options.limit], tokenizer, **limits_of(options))
+    for note in empty:
+        say(f"Note: {note}.")
     for note in data.sentences(told.counts, kept, tokenizer):
         say(f"Note: {note}.")
     return [part for part in told.parts if part.target.shape[1] == 2], asked

@@ -40,7 +40,26 @@ MANY = 8  # pairs; of fewer, most may have no verdict by chance
 
 
 def judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Judge:
-    """What `--reward` names, as a judge of samples [B,K]; `texts` are their words. Raises ModelError."""
+    """What `--reward` names, as a judge of samples [B,K]; `texts` are their words. Raises ModelError, also where a
+    reward is no number."""
+    worth = _judge_of(name, options, tokenizer, texts)
+
+    def judge(segments: Segments) -> Tensor:
+        from llm_bridge.messages import transcript
+
+        found = worth(segments)
+        if not torch.isfinite(found).all():
+            row, k = (~torch.isfinite(found)).nonzero()[0].tolist()
+            prompt = transcript(texts(segments)[row][0])
+            raise ModelError(
+                f"{name} gave {float(found[row, k])} for answer {k} of row {row}, {prompt[:60]!r}: give finite rewards."
+            )
+        return found
+
+    return judge
+
+
+def _judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Judge:
     if name == GOLD:
         need_tutor(tokenizer, "gold")
         return gold

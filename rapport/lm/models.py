@@ -197,6 +197,7 @@ def is_reward(place: str) -> bool:
 
 
 def architecture(place: str) -> str:
+    _quiet()
     from transformers import AutoConfig
 
     if (Path(place) / "adapter_config.json").is_file():

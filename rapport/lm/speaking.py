@@ -42,7 +42,7 @@ def served(server: Server, law: Law, log_probs: LogProbs) -> Draw:
 
 class Speaker:
     """Samples to prompts, known by their number, of a model that takes `room` tokens of a prompt with its answer.
-    Raises TextError for prompts that cannot be tokens, or that become the same ones."""
+    Raises TextError for prompts that cannot be tokens."""
 
     def __init__(
         self,
@@ -55,19 +55,16 @@ class Speaker:
         max_answer: int,
         plain: bool,
     ) -> None:
-        from llm_bridge.style import TextError, style
+        from llm_bridge.style import style
         from llm_bridge.text import encode_prompts
 
         self.tokenizer, self.plain, self.prompts = tokenizer, plain, list(prompts)
         self.ids, self.long = encode_prompts(tokenizer, prompts, max_prompt=max_prompt, plain=plain)
         self.known: dict[tuple[int, ...], int] = {}
         for n, ids in enumerate(self.ids):
-            same = self.known.setdefault(tuple(ids), n)
-            if self.prompts[same] != self.prompts[n]:  # a judge would be shown one for the other
-                raise TextError(
-                    f"Prompts {same} and {n} become the same {len(ids)} tokens: leave one out, or raise --max-prompt "
-                    f"{max_prompt}, which cuts their beginnings off."
-                )
+            self.known.setdefault(tuple(ids), n)
+        self.same = len(self.ids) - len(self.known)
+        """Prompts that become the tokens of an earlier one, whose words a judge is shown for them."""
         stop = style(tokenizer, plain=plain).stop
         prompt = max(map(len, self.ids))
         longest = min(max_answer, room - prompt)
@@ -117,4 +114,7 @@ def room(model: Any) -> int:
 
 
 def room_of(config: Any) -> int:
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    from llm_bridge.attention import window_of
+
+    made_for = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    return min(made_for, window_of(config) or made_for)

@@ -107,6 +107,20 @@ def test_a_frozen_copy_of_a_model_without_adapter() -> None:
         Adapter(other, "later")
 
 
+@pytest.mark.parametrize(("target", "what"), [("lm_head", "head"), ("embed_tokens", "embeddings")])
+def test_an_adapter_on_the_ends_of_a_model_is_refused(target: str, what: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    net = get_peft_model(tiny.model(tie_word_embeddings=False), LoraConfig(r=4, target_modules=[target]))
+    with pytest.raises(ValueError, match=f"the adapter is on the model's {what}"):
+        LM(net)
+    whole = get_peft_model(
+        tiny.model(tie_word_embeddings=False), LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    )
+    segments = tiny.texts(3, 2, 6, 6)
+    assert (LM(whole).log_prob(segments) - tiny.plain(whole, segments)).abs().max() < 1e-5
+
+
 def test_checkpointing_changes_nothing_but_memory() -> None:
     segments = tiny.texts(5, 2, 8, 8)
     found = []
@@ -119,15 +133,20 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
     assert all(torch.allclose(found[0][name], grad, atol=1e-5) for name, grad in found[1].items())
 
 
-def test_parts_give_the_gradient_of_the_whole() -> None:
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_parts_give_the_gradient_of_the_whole(method: str) -> None:
+    """KTO's anchor too, which is a mean over all rows."""
     import numpy as np
+
+    from embodied import methods
+    from llm_bridge.lm import AnchoredLM
 
     steps = []
     for row in (10_000, 40):
-        lm = LM(tiny.model(), row=row)
+        lm = AnchoredLM(tiny.model(), row=row)
         opt = torch.optim.SGD(lm.parameters(), 0.1)
-        reference = copy.deepcopy(lm)
-        fit(direct(lm, dpo(), reference), pairs(), opt, steps=3, batch=12, rng=np.random.default_rng(0), split=lm.parts)
+        objective = direct(lm, getattr(methods, method)(), copy.deepcopy(lm))
+        fit(objective, pairs(), opt, steps=3, batch=12, rng=np.random.default_rng(0), split=lm.parts)
         steps.append({k: v.clone() for k, v in lm.state_dict().items()})
     assert len(LM(tiny.model(), row=40).parts(pairs().segments)) > 3
     assert all(torch.allclose(v, steps[1][k], atol=1e-5) for k, v in steps[0].items())
@@ -158,6 +177,28 @@ def test_out_and_in_again(tmp_path: Path, merged: bool) -> None:
     assert "tokenizer.json" in files and not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
     with pytest.raises(ValueError, match="is not empty; name a new folder"):
         export(lm.model, tiny.tokenizer(), tmp_path / "out")
+
+
+def test_what_was_learned_to_end_an_answer_ends_it_in_plain_transformers(tmp_path: Path) -> None:
+    """A template's end of turn, which is not the tokenizer's EOS."""
+    from transformers import AutoModelForCausalLM
+
+    from llm_bridge.folder import export
+    from tests.llm_bridge.made import CHATML, bpe
+
+    tokenizer = bpe(CHATML, pad_token="<unk>")
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    net = tiny.model(vocab_size=len(tokenizer), tie_word_embeddings=False)
+    net.generation_config.eos_token_id = [1, 9]
+    with torch.no_grad():
+        net.lm_head.weight[stop] = 100 * net.lm_head.weight[stop]  # so that it comes soon
+    export(net, tokenizer, tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert set(again.generation_config.eos_token_id) == {1, 9, stop, tokenizer.eos_token_id}
+    ids = torch.tensor([tokenizer.encode("name a colour")] * 8)
+    found = again.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=True)
+    for row in found[:, ids.shape[1] :].tolist():
+        assert set(row[row.index(stop) + 1 :]) <= {tokenizer.pad_token_id}
 
 
 def test_the_folder_is_that_of_plain_transformers(tmp_path: Path) -> None:

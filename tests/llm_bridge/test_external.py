@@ -130,7 +130,9 @@ def test_a_missing_answer_and_impossible_wishes() -> None:
 
     with serving(script) as heard:
         sample = external(server(heard), longest=4, stop=[STOP])
-        with pytest.raises(EndpointError, match="2 of 6 answers are missing, first answer 0 to prompt 2: 400: too long"):
+        with pytest.raises(
+            EndpointError, match="2 of 6 answers are missing, first answer 0 to prompt 2: 400: too long"
+        ):
             sample(PROMPTS, 2, np.random.default_rng(0))
         with pytest.raises(ValueError, match="1 prompts and k is 0"):
             sample([[3]], 0, np.random.default_rng(0))

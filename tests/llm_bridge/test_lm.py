@@ -19,16 +19,23 @@ from llm_bridge.packing import BLOCK, block_mask, dense_mask, pack, parts
 from tests.llm_bridge import tiny
 
 FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma", "gpt_neox", "olmo2", "phi3"]
+# Heads that multiply, divide or cap, capped scores, and none of the names that the others have.
+ODD = {
+    "cohere": {"logit_scale": 0.25, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "granite": {"logits_scaling": 3.0},
+    "gemma2": {},
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512, "num_key_value_heads": None},
+}
 
 
 def gradients(net: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *ODD])
 @pytest.mark.parametrize("row", [40, 10_000])
 def test_packed_equals_each_text_alone(family: str, row: int) -> None:
-    more = {"pad_token_id": 0} if family == "phi3" else {}
+    more = {"pad_token_id": 0} if family == "phi3" else ODD.get(family, {})
     net, segments = tiny.model(family, **more), tiny.texts(7, 3, 12, 10)
     weight = torch.randn(segments.mask.shape, generator=torch.Generator().manual_seed(1))
     expected = tiny.plain(net, segments)
@@ -271,6 +278,20 @@ def test_a_model_that_does_not_only_attend() -> None:
                 "qwen3_next", layer_types=["linear_attention", "full_attention", "full_attention"], num_experts=2
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("family", "sentence"),
+    [
+        ("gptj", "GPTJForCausalLM attends in a way of its own"),
+        ("bloom", "BloomForCausalLM attends in a way of its own"),
+        ("gpt_oss", "attention has sinks"),
+    ],
+)
+def test_a_model_that_attends_in_another_way(family: str, sentence: str) -> None:
+    odd = {"gptj": dict(n_embd=32, n_layer=2, n_head=4, rotary_dim=4), "gpt_oss": dict(num_local_experts=4)}
+    with pytest.raises(ValueError, match=sentence):
+        LM(tiny.model(family, **odd.get(family, {}))).log_prob(tiny.texts(2, 2, 3, 4))
 
 
 def test_generate_goes_on_as_before() -> None:

@@ -10,6 +10,7 @@ from llm_bridge.law import Law
 from llm_bridge.lm import LM
 from llm_bridge.sampler import Sampler
 from tests.llm_bridge import tiny
+from tests.llm_bridge.test_lm import ODD
 
 LAWS = [Law(), Law(0.7), Law(0.7, 20), Law(0.7, 20, 0.9), Law(1.0, 0, 0.8)]
 
@@ -27,6 +28,20 @@ def test_the_ratio_is_one_before_the_first_update(law: Law, slots: int) -> None:
     ratio = torch.exp(lm.log_prob(found).detach() - found.log_prob)[found.mask]
     assert (ratio - 1).abs().max() < 1e-3
     assert found.act.shape[:2] == (9, 3)
+
+
+@pytest.mark.parametrize("family", list(ODD))
+def test_the_ratio_is_one_for_odd_models_too(family: str) -> None:
+    lm = LM(tiny.model(family, **ODD[family]))
+    found = Sampler(lm, slots=5, capacity=30, longest=14, stop=[5])(prompts(9), 3, np.random.default_rng(0))
+    assert (torch.exp(lm.log_prob(found).detach() - found.log_prob)[found.mask] - 1).abs().max() < 1e-3
+
+
+def test_no_text_is_longer_than_layers_look_back() -> None:
+    lm = LM(tiny.model("mistral", sliding_window=8))
+    Sampler(lm, slots=2, capacity=8, longest=4, stop=[5])
+    with pytest.raises(ValueError, match="has 9 tokens, more than the 8 that MistralForCausalLM looks back"):
+        Sampler(lm, slots=2, capacity=9, longest=4, stop=[5])
 
 
 def test_a_ratio_under_another_law_is_not_one() -> None:

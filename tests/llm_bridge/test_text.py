@@ -15,7 +15,19 @@ from embodied.texts import text_query
 from llm_bridge.messages import Message, Prompt, transcript, user
 from llm_bridge.style import TextError, style
 from llm_bridge.text import Counts, Encoded, answer_text, encode, encode_prompts, encoder, shown, tokens
-from tests.llm_bridge.made import CHATML, CORPUS, LLAMA3, NO_BOS, STRICT, TEMPLATES, THINKS, TRIMS, WORDS, bpe, word_level
+from tests.llm_bridge.made import (
+    CHATML,
+    CORPUS,
+    LLAMA3,
+    NO_BOS,
+    STRICT,
+    TEMPLATES,
+    THINKS,
+    TRIMS,
+    WORDS,
+    bpe,
+    word_level,
+)
 
 TOKENIZERS = {
     (make.__name__, name, adds): make(template, adds_bos=adds)
@@ -89,7 +101,7 @@ def test_prompt_and_answer_are_what_the_template_writes(which, data):
 
 
 def blanks() -> list[PreTrainedTokenizerFast]:
-    """Tokenizers that drop the first blank of what they decode: one cuts at blanks, the other writes them into words."""
+    """They drop the first blank of what they decode: one cuts at blanks, the other writes them into words."""
     cuts = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2, "why": 3, "not": 4, "blue": 5}, "<unk>"))
     cuts.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     writes = Tokenizer(models.BPE(unk_token="<unk>"))

@@ -90,7 +90,7 @@ def test_a_correction_puts_the_right_word_in():
 @pytest.mark.parametrize(
     ("key", "domain"),
     [
-        pytest.param(key, domain, marks=[pytest.mark.long] if domain == "tutor" else [])
+        pytest.param(key, domain, marks=[pytest.mark.long] if domain in ("tutor", "point") else [])
         for key, (file, _) in KEYS.items()
         for domain in file.DOMAINS
     ],

@@ -170,6 +170,7 @@ def test_planted_people_are_found_on_seeds_that_nothing_was_tuned_on(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_table_of_planted_people_has_a_command():
     command = [sys.executable, "benchmarks/planted.py", "--answers", "60", "--seeds", "1"]

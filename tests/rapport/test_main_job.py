@@ -45,6 +45,7 @@ def test_a_hundred_answers_are_enough(careful_run):
     assert found["wishes_after"] >= 0.8 and found["task_after"] >= 0.9 and found["answers"] <= 100
 
 
+@pytest.mark.long
 def test_another_person_gets_another_way(careful_run, tmp_path):
     """On a seed that worked when first tried; docs/main_job.md names those on which she was understood too late."""
     folder, _ = careful_run
@@ -56,6 +57,7 @@ def test_another_person_gets_another_way(careful_run, tmp_path):
     assert for_short.path < for_careful.path - 0.05
 
 
+@pytest.mark.long
 def test_answers_at_random_miss(tmp_path):
     found = result(tmp_path / "coin", "--seed", "11", "--coin")
     assert found["wishes_after"] < 0.5 and found["answers"] == 100

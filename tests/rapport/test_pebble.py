@@ -22,6 +22,7 @@ def test_the_yardstick_is_nought_for_hanging_and_one_for_standing():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path):
     command = [sys.executable, "-m", "rapport", "reproduce", "pebble", "--seed", "21", "--json", "--out", str(tmp_path)]

@@ -49,6 +49,7 @@ def test_the_budget_is_what_the_lines_say():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path):
     command = [sys.executable, "-m", "rapport", "reproduce", "prefrl", "--seed", "21", "--json", "--out", str(tmp_path)]

@@ -10,8 +10,9 @@ from rapport.reproduce import rapl, run
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("domain", ["pixels", pytest.param("arm", marks=pytest.mark.long)])
+@pytest.mark.parametrize("domain", ["pixels", "arm"])
 def test_it_holds_on_a_seed_that_nothing_was_tuned_on(
     domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_what_holds_for_any_posterior_holds_on_any_seed():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_strategies_hold_on_a_seed_that_nothing_was_tuned_on():
     shares = []

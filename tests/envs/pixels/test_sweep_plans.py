@@ -41,7 +41,9 @@ def planned(task, setup, begun, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    "body", [pytest.param(body, marks=pytest.mark.long if n else []) for n, body in enumerate(BODIES)]
+)
 def test_a_planner_on_the_true_reward_succeeds(task, body):
     setup, done = setup_of(task, body), 0
     for seed in range(STARTS):

@@ -27,7 +27,7 @@ def command(*args: object) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("verb", ["align", "online"])
+@pytest.mark.parametrize("verb", ["align", pytest.param("online", marks=pytest.mark.long)])
 def test_killed_at_any_instant_it_ends_as_if_nothing_had_been(
     verb: str, nano: str, pairs: Path, tmp_path: Path
 ) -> None:

@@ -50,7 +50,9 @@ def same_again(happened, **flags):
             assert json.dumps(json.loads(line), ensure_ascii=False) == line
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize(
+    "examples", [10, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)])]
+)
 def test_out_in_and_out_again_is_the_same(examples):
     flags = st.fixed_dictionaries({"names": st.booleans(), "notes": st.booleans(), "gold": st.booleans()})
 
