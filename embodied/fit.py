@@ -109,8 +109,8 @@ def fit(
     split: where a batch is too large to go through a network at once, its parts, whose gradients are summed: those of
     the whole batch, since the mean is the whole batch's, and an objective that looks at other rows (KTO's anchor) is
     asked `over` all parts first. Everything that is carried lives in `opt`, its parameters and `rng`, so fit(a); fit(b)
-    equals fit(a+b) bit for bit. Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to learn
-    from, or a loss that is not finite; parameters are then as they were before that step.
+    equals fit(a+b) bit for bit. Rows of weight 0 are never drawn. Raises ValueError for impossible sizes, no row to
+    learn from, or a loss that is not finite; parameters are then as they were before that step.
     """
     return fit_all([(objective, data)], opt, steps=steps, batch=batch, rng=rng, split=split, progress=progress)
 

@@ -15,10 +15,9 @@ from embodied.feedback import Feedback
 from rapport.console import say
 from rapport.lm import data
 from rapport.lm.judges import GOLD, compared, judge_of, mean_error, pairwise_of, server_of
-from rapport.lm.models import Loaded, ModelError, is_reward, limits_of, load, memory, of, place_of, reward_of
-from rapport.lm.running import RESULT, Row
+from rapport.lm.models import Loaded, ModelError, config_of, is_reward, limits_of, load, memory, of, place_of, reward_of
+from rapport.lm.running import Row
 from rapport.lm.speaking import Draw, Speaker, own, room, served
-from rapport.run import read_json
 
 if TYPE_CHECKING:
     from llm_bridge.lm import LM
@@ -35,12 +34,12 @@ def command(options: Evaluate) -> int:
         raise ModelError("--prefer compares with another model's answers: give --against MODEL.")
     if options.against is not None and options.prefer is None and options.reward is None:
         raise ModelError(f"--against {options.against}: give --reward or --prefer, by which to beat it.")
-    config = _config(options.model)
+    config = config_of(options.model)
     place = place_of(options.model)
     if is_reward(place):
         if options.against or options.prompts or options.reward or options.server:
             raise ModelError(f"{options.model} is a reward model, and answers nothing: give --data alone.")
-        reward, tokenizer = reward_of(options.model, options)
+        reward, tokenizer, _ = reward_of(options.model, options)
         parts, _ = _pairs(options, config, tokenizer)
         if not parts:
             raise ModelError("Nothing is foretold: give --data FILE with comparisons.")
@@ -253,13 +252,6 @@ def lines(result: Row) -> list[str]:
 
 def _figure(found: Row, name: str, label: str) -> str:
     return f", {label} {found[name]:.3f} ± {found[f'{name}_error']:.3f}" if name in found else ""
-
-
-def _config(model: str) -> Row:
-    """That of a run of `rapport lm`, otherwise nothing."""
-    path = Path(model) / "config.json"
-    found = read_json(path) if path.is_file() else {}
-    return found if "verb" in found and (Path(model) / RESULT).exists() else {}
 
 
 def _beta(config: Row) -> float:

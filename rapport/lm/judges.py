@@ -19,7 +19,7 @@ from embodied.feedback import Segments
 from embodied.online import Judge, Prefer
 from rapport.console import say
 from rapport.lm.data import need_tutor
-from rapport.lm.models import CACHE, ModelError, is_reward, load, memory, of, place_of, reward_of
+from rapport.lm.models import CACHE, ModelError, is_reward, limits_of, load, memory, of, place_of, reward_of
 from rapport.train.spaces import import_module
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def _judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Jud
         raise ModelError(f"{name} compares two answers, and gives none of them points: name it with --prefer.")
     if _is_function(name):
         return points(_function(name), name, texts)
-    reward, theirs = reward_of(name, options)
+    reward, theirs, plain = reward_of(name, options)
     if theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template:
         return _by_tokens(reward)
-    return _by_words(reward, theirs, texts, options)
+    return _by_words(reward, theirs, texts, options, plain)
 
 
 @torch.no_grad()
@@ -130,7 +130,8 @@ def pairwise_of(options: Compares, *, tell: Callable[[str], object] = say) -> Pa
     if _is_function(name):
         return chances(_function(name), name)
     if is_reward(place_of(name)):
-        return local_judges.by_reward(*reward_of(name, options))
+        reward, theirs, plain = reward_of(name, options)
+        return local_judges.by_reward(reward, theirs, plain=plain)
     loaded = load(of(options, name))
     return local_judges.letters(loaded.lm(options.row), loaded.tokenizer, **_rubric(options))
 
@@ -297,7 +298,7 @@ def _by_tokens(reward: RewardLM) -> Judge:
     return judge
 
 
-def _by_words(reward: RewardLM, tokenizer: Any, texts: Texts, options: Speaking) -> Judge:
+def _by_words(reward: RewardLM, tokenizer: Any, texts: Texts, options: Speaking, plain: bool) -> Judge:
     """The words once more, as tokens of the reward's own."""
     from llm_bridge.text import encode
 
@@ -305,7 +306,7 @@ def _by_words(reward: RewardLM, tokenizer: Any, texts: Texts, options: Speaking)
 
     def judge(segments: Segments) -> Tensor:
         found = texts(segments)
-        limits: dict[str, Any] = {"max_prompt": options.max_prompt, "max_answer": options.max_answer}
+        limits: dict[str, Any] = limits_of(options) | {"plain": plain}
         told = encode(tokenizer, [prompt for prompt, _ in found], [answers for _, answers in found], **limits)
         # What cannot be written as its tokens is worth what the least of the others is.
         worth = by_tokens(told.segments)

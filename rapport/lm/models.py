@@ -16,6 +16,7 @@ from torch import nn
 
 from policies.cpu_torchvision import ensure_torchvision
 from rapport.console import working
+from rapport.run import read_json
 
 if TYPE_CHECKING:
     from llm_bridge.law import Law
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llm_bridge.reward import RewardLM
     from rapport.lm.verb import Speaking
 
-TUTOR, MODEL, ADAPTER = "tutor", "model", "adapter"
+TUTOR, MODEL, ADAPTER, RESULT = "tutor", "model", "adapter", "result.json"
 CACHE = Path("runs/cache")
 SMALL = 10_000_000  # weights: slower on two threads than on one, and learned at a higher rate
 
@@ -160,8 +161,8 @@ def words_of(options: Speaking) -> tuple[Any, Any]:
     return tokenizer, config
 
 
-def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
-    """The reward model of a finished run, and its tokenizer. Raises ModelError."""
+def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any, bool]:
+    """The reward model of a finished run, its tokenizer, and whether it learned from plain texts. Raises ModelError."""
     _quiet()
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -171,10 +172,21 @@ def reward_of(run: str, options: Speaking) -> tuple[RewardLM, Any]:
     if not is_reward(place):
         raise ModelError(f"{run} is no reward model but {architecture(place)}: give a run of `rapport lm reward`.")
     device = device_of(options.device)
-    model: Any = AutoModelForSequenceClassification.from_pretrained(place, dtype=dtype_of(options.dtype, device, False))
-    return RewardLM(_still(model.to(device)).requires_grad_(False), row=options.row), AutoTokenizer.from_pretrained(
-        place
-    )
+    dtype = dtype_of(options.dtype, device, False)
+    try:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(place, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        reward = RewardLM(_still(model.to(device)).requires_grad_(False), row=options.row)
+    except Exception as error:  # of many kinds, on files from anywhere
+        raise _unread(place, error) from error
+    return reward, tokenizer, bool(config_of(run).get("plain", options.plain))
+
+
+def config_of(run: str) -> dict[str, Any]:
+    """That of a finished run of `rapport lm`, otherwise nothing."""
+    path = Path(run) / "config.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return found if "verb" in found and (Path(run) / RESULT).exists() else {}
 
 
 def _unread(place: str, error: Exception) -> ModelError:

@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from embodied import checkpoint
 from rapport.console import say
-from rapport.lm.models import ADAPTER, MODEL, SMALL, Loaded, ModelError, memory
+from rapport.lm.models import ADAPTER, MODEL, RESULT, SMALL, Loaded, ModelError, memory
 from rapport.lm.together import add_gradients, first, wait
 from rapport.run import RunError, machine, read_json, run_folder, write_json
 
 if TYPE_CHECKING:
     from rapport.lm.verb import Learning
 
-CHECKPOINTS, ROWS, SAMPLES, RESULT = "checkpoints", "rows.json", "samples.json", "result.json"
+CHECKPOINTS, ROWS, SAMPLES = "checkpoints", "rows.json", "samples.json"
 FREE = ("out", "json", "row", "checkpointing", "every", "device", "per_minute", "timeout", "most_calls")
 """What may change while a run goes on."""
 SECRET = ("store",)

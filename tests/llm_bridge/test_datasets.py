@@ -196,6 +196,40 @@ def test_a_bad_row_is_named(second: dict[str, Any], sentence: str | None):
 
 
 @pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"prompt": "x", "answers": None}, "row 1: answers is 'None'; give a list of texts"),
+        ({"prompt": "x", "answers": "abc"}, "row 1: answers is 'abc'; give a list of texts"),
+        ({"prompt": "x", "answers": "abc", "turns": 1}, "row 1: answers is 'abc'; give a list of objects"),
+        ({"instruction": "x", "completions": "abc"}, "row 1: completions is 'abc'; give a list of objects"),
+        (
+            {"instruction": "x", "completions": [{"response": "y", "annotations": "z"}]},
+            "row 1: annotations are 'z'; give an object",
+        ),
+        (
+            {"message_tree_id": "1", "prompt": {"message_id": "1", "role": "prompter", "text": "x", "replies": "no"}},
+            "row 1, message 1: replies is 'no'; give a list of objects",
+        ),
+        (
+            {
+                "message_tree_id": "1",
+                "prompt": {
+                    "message_id": "1",
+                    "role": "prompter",
+                    "text": "x",
+                    "replies": [{"role": "assistant", "text": "y", "rank": rank} for rank in (0, "x")],
+                },
+            },
+            "row 1, message 1: rank is 'x'",
+        ),
+    ],
+)
+def test_cells_of_another_kind_are_named(row: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        load([row])
+
+
+@pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
         ([{"role": "tool", "content": "x"}], "row 1: chosen: a message has role 'tool'; use one of system, user"),

@@ -420,6 +420,7 @@ def test_what_was_cut_or_left_out_is_counted(
     nano: str, rows: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = [{**rows[0], "completions": [" <eos> the answer", " <eos> you"]}, {**rows[1], "said": {"compare": 0.5}}]
+    rows = [*rows[:-1], {**rows[-1], "completions": [" ", rows[-1]["completions"][1]]}]
     chatml = {**rows[2], "prompt": [{"role": "user", "content": "<|im_start|>user what is 1 2 + 3 4 ?"}]}
     data = written(tmp_path / "odd.jsonl", [*odd, chatml, *rows[3:]])
     assert (
@@ -440,6 +441,7 @@ def test_what_was_cut_or_left_out_is_counted(
         == 0
     )
     told = capsys.readouterr().err
+    assert f"1 records with an empty answer, left out: the first is record {len(rows)}, 'what is" in told
     assert "1 ties, left out" in told and "longer than --max-answer" in told
     assert "prompts are longer than --max-prompt, and lost their beginning" in told and "<bos> is " in told
     assert (

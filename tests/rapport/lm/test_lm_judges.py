@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from rapport.lm.models import reward_of
+from rapport.lm.verb import Evaluate
 from tests.llm_bridge.made import CHATML, bpe
 from tests.llm_bridge.sampling_server import modelled
 from tests.llm_bridge.scripted import Reply, asked, chat, letter, serving
@@ -196,6 +200,51 @@ def test_a_reward_model_of_the_hub_compares_by_its_reward(
         seen.append(json.loads(capsys.readouterr().out)["samples"]["preferred"])
     assert seen[0] == seen[1] and seen[0]["consistent"] == 1
     assert "somebody/else cannot be loaded" in refused(capsys, *go, "--prefer", "somebody/else")
+
+
+def test_what_is_no_number_is_never_the_best(nano: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    function = tmp_path / "worth.py"
+    function.write_text("def odd(prompt, answers):\n    return [1.0, float('nan'), 2.0]\n")
+    judged = ("--model", nano, "--prompts", prompts(tmp_path), "--k", 3)
+    said = f"{function}:odd gave nan for answer 1 of row 0, 'what is 1 2 + 3 4 ?': give finite rewards"
+    assert said in refused(capsys, "sample", *judged, "--best-of", f"{function}:odd")
+    assert said in refused(capsys, "evaluate", *judged, "--reward", f"{function}:odd")
+
+
+def test_held_out_is_what_the_run_held_out_however_it_is_named(
+    nano: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go = ("align", "--model", nano, "--data", "pairs.jsonl", "--steps", 1, "--every", 1, "--out", tmp_path / "run")
+    assert run(*go) == 0
+    found = []
+    for name in ("pairs.jsonl", "./pairs.jsonl", pairs):
+        capsys.readouterr()
+        assert run("evaluate", "--model", tmp_path / "run", "--data", name, "--limit", 1000, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["foretold"])
+    assert found[0] == found[1] == found[2] and 0 < found[0]["pairs"] < 40
+
+
+def test_a_run_is_evaluated_where_torchvision_is_another(nano: str, pairs: Path, tmp_path: Path) -> None:
+    """In a process of its own, into which no test has put what transformers asks of torchvision."""
+    made = (
+        "reward",
+        "--model",
+        nano,
+        "--data",
+        pairs,
+        "--steps",
+        1,
+        "--every",
+        1,
+        "--plain",
+        "--out",
+        tmp_path / "run",
+    )
+    assert run(*made) == 0
+    assert reward_of(str(tmp_path / "run"), Evaluate(model=nano))[2]
+    command = [sys.executable, "-m", "rapport", "lm", "evaluate", "--model", tmp_path / "run", "--data", pairs]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "pairs" in done.stdout, done.stderr
 
 
 def test_a_server_draws_the_answers_by_the_law_that_it_is_told(
