@@ -151,6 +151,7 @@ def feed(
     """`use` makes of records those that a verb learns from, and counts what it has no use for. Raises ValueError where
     nothing is left, TextError for texts that cannot be tokens."""
     from llm_bridge.answers import feedback
+    from llm_bridge.text import NothingLeft
 
     records, empty = spoken(found.records)
     sides = [use(side) for side in hold_out(records, seed)]
@@ -167,10 +168,13 @@ def feed(
     told = feedback(learned, tokenizer, **limits)
     counts = told.counts
     kept: tuple[Feedback, ...] = ()
-    if held_out:
-        other = feedback(held_out, tokenizer, **limits)
-        counts, kept = counts + other.counts, other.parts
-    else:
+    try:
+        if held_out:
+            other = feedback(held_out, tokenizer, **limits)
+            counts, kept = counts + other.counts, other.parts
+    except NothingLeft as nothing:
+        counts += nothing.counts
+    if not kept:
         notes.append("too few prompts to hold any out: nothing says how well others are foretold")
     notes += [*sentences(counts, found.records, tokenizer), *foreign(found.records, tokenizer)]
     asked = dict.fromkeys(r.prompt for r in held_out or learned)

@@ -300,19 +300,29 @@ def _by_tokens(reward: RewardLM) -> Judge:
 
 def _by_words(reward: RewardLM, tokenizer: Any, texts: Texts, options: Speaking, plain: bool) -> Judge:
     """The words once more, as tokens of the reward's own."""
-    from llm_bridge.text import encode
+    from llm_bridge.text import NothingLeft, encode
 
-    by_tokens = _by_tokens(reward)
+    by_tokens, limits = _by_tokens(reward), limits_of(options) | {"plain": plain}
+
+    def worth(said: Said) -> tuple[Tensor, Tensor]:
+        """[B,K], and which rows could be written as its tokens, [B]."""
+        out, known = torch.zeros(len(said), len(said[0][1])), torch.zeros(len(said), dtype=torch.bool)
+        try:
+            told = encode(tokenizer, [prompt for prompt, _ in said], [answers for _, answers in said], **limits)
+        except NothingLeft:
+            return out, known
+        out[list(told.kept)], known[list(told.kept)] = by_tokens(told.segments), True
+        return out, known
 
     def judge(segments: Segments) -> Tensor:
-        found = texts(segments)
-        limits: dict[str, Any] = limits_of(options) | {"plain": plain}
-        told = encode(tokenizer, [prompt for prompt, _ in found], [answers for _, answers in found], **limits)
-        # What cannot be written as its tokens is worth what the least of the others is.
-        worth = by_tokens(told.segments)
-        out = worth.min().expand(segments.mask.shape[:2]).clone()
-        out[list(told.kept)] = worth
-        return out
+        said = texts(segments)
+        out, whole = worth(said)
+        known = whole[:, None].repeat(1, out.shape[1])
+        if len(lost := (~whole).nonzero()[:, 0].tolist()):  # one answer's special token spoils no other
+            alone, written = worth([(said[b][0], [answer]) for b in lost for answer in said[b][1]])
+            out[lost], known[lost] = alone.view(len(lost), -1), written.view(len(lost), -1)
+        # What cannot be written is worth what the least of the others is.
+        return torch.where(known, out, out[known].min() if known.any() else 0.0)
 
     return judge
 

@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
+from llm_bridge.messages import user
+from llm_bridge.text import tokens
+from rapport.lm.judges import judge_of
 from rapport.lm.models import reward_of
 from rapport.lm.verb import Evaluate
 from tests.llm_bridge.made import CHATML, bpe
 from tests.llm_bridge.sampling_server import modelled
 from tests.llm_bridge.scripted import Reply, asked, chat, letter, serving
-from tests.rapport.lm.conftest import written
+from tests.rapport.lm.conftest import copied, written
 from tests.rapport.lm.test_lm import refused, result, run
 
 A_PAGE = Reply(b"<html><body>Sign in to the proxy</body></html>", headers={"Content-Type": "text/html"})
@@ -209,6 +213,28 @@ def test_what_is_no_number_is_never_the_best(nano: str, tmp_path: Path, capsys: 
     said = f"{function}:odd gave nan for answer 1 of row 0, 'what is 1 2 + 3 4 ?': give finite rewards"
     assert said in refused(capsys, "sample", *judged, "--best-of", f"{function}:odd")
     assert said in refused(capsys, "evaluate", *judged, "--reward", f"{function}:odd")
+
+
+def test_a_special_token_in_one_answer_spoils_no_other(nano: str, pairs: Path, tmp_path: Path) -> None:
+    """Read by a reward model with another tokenizer: the answer that it cannot write is worth the least."""
+    other = copied(nano, tmp_path / "other")
+    words = json.loads((other / "tokenizer.json").read_text())
+    words["model"]["vocab"]["extra"] = max(words["model"]["vocab"].values()) + 1
+    (other / "tokenizer.json").write_text(json.dumps(words))
+    assert run("reward", "--model", nano, "--data", pairs, "--steps", 1, "--every", 1, "--out", tmp_path / "run") == 0
+    shutil.copy(other / "tokenizer.json", tmp_path / "run" / "model" / "tokenizer.json")
+    said = [" the answer is 1 .", " <eos> the answer", " you fool !"]
+    here = AutoTokenizer.from_pretrained(nano)
+    rows = [(user("what is 1 2 + 3 4 ?"), said), (user("what is 2 2 + 3 4 ?"), [said[0]] * 3)]
+
+    def judged(said: list[tuple[Any, list[str]]]) -> torch.Tensor:
+        """By the words alone."""
+        judge = judge_of(str(tmp_path / "run"), Evaluate(model=nano), here, lambda segments: said)
+        return judge(tokens([[1]] * len(said), [[[2]] * len(said[0][1])] * len(said)))
+
+    found = judged(rows)
+    assert torch.allclose(found[0, [0, 2]], judged([(rows[0][0], [said[0], said[2]])])[0], atol=1e-5)
+    assert found[0, 1] == found[~torch.tensor([[False, True, False], [False] * 3])].min()
 
 
 def test_held_out_is_what_the_run_held_out_however_it_is_named(
