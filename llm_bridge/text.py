@@ -212,7 +212,8 @@ def answer_text(
         return str(tokenizer.decode(list(some), clean_up_tokenization_spaces=False))
 
     if how.plain and prompt:
-        before, whole = decoded(prompt), decoded([*prompt, *words])
+        last = prompt[-32:]  # enough to end with a turn's name
+        before, whole = decoded(last), decoded([*last, *words])
         if whole.startswith(before):  # else a character is made of the last bytes of one and the first of the other
             return whole.removeprefix(before).removeprefix(glue(before))
     return decoded(words)
