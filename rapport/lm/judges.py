@@ -89,7 +89,7 @@ def points(function: Callable[..., Any], name: str, texts: Texts) -> Judge:
     def judge(segments: Segments) -> Tensor:
         rows = []
         for b, (prompt, answers) in enumerate(texts(segments)):
-            found = _called(function, name, transcript(prompt), answers)
+            found = _called(function, name, transcript(prompt), [_bare(answer) for answer in answers])
             try:
                 rows.append([float(x) for x in found])
             except (TypeError, ValueError):
@@ -152,7 +152,8 @@ def chances(function: Callable[..., Any], name: str) -> Pairwise:
     def judge(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:
         check_pairs(prompts, a, b)
         words = [transcript(as_prompt(prompt)) for prompt in prompts]
-        shown = [[asked(p, x, y), asked(p, y, x)] for p, x, y in zip(words, a, b, strict=True)]
+        pairs = zip(words, map(_bare, a), map(_bare, b), strict=True)
+        shown = [[asked(p, x, y), asked(p, y, x)] for p, x, y in pairs]
         return Verdicts(
             np.array(shown).reshape(-1, 2), np.zeros((len(shown), 2), np.bool_), ("",) * len(shown), ((),) * len(shown)
         )
@@ -325,6 +326,11 @@ def _by_words(reward: RewardLM, tokenizer: Any, texts: Texts, options: Speaking,
         return torch.where(known, out, out[known].min() if known.any() else 0.0)
 
     return judge
+
+
+def _bare(answer: str) -> str:
+    """Without the blank that parts it from its prompt, which is of tokens and not of words."""
+    return answer.removeprefix(" ")
 
 
 def _is_function(name: str) -> bool:

@@ -236,7 +236,7 @@ def test_gold_judges_words_as_it_marks_tokens() -> None:
 
 def cyclic(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:
     """w10 beats w11 beats w12 beats w10."""
-    order = [(int(x[1:]) - int(y[1:])) % 3 for x, y in zip(a, b, strict=True)]
+    order = [(int(x.strip()[1:]) - int(y.strip()[1:])) % 3 for x, y in zip(a, b, strict=True)]
     return symmetric(np.array([{1: 0.1, 2: 0.9}[gap] for gap in order]), [""] * len(a))
 
 

@@ -500,7 +500,7 @@ def test_a_judge_that_fails_names_the_row_and_the_run_goes_on_as_if_it_had_not(
     assert run(*go, "--out", whole) == 0
     # 1 row is shown, 64 are looked at before and after each chunk, 4 are judged in each round: the third round's last.
     (tmp_path / "angry").write_text(str(1 + 64 + 2 * 4 + 64 + 4))
-    assert "gave nan for alternative 0 of row 3" in refused(capsys, *go, "--out", part)
+    assert "gave nan for answer 0 of row 3" in refused(capsys, *go, "--out", part)
     assert len(json.loads((part / "rows.json").read_text())) == 2
     assert run(*go, "--out", part) == 0
     for name in ("rows.json", "samples.json", "model/model.safetensors"):
