@@ -63,9 +63,9 @@ class Direct:
         policy: Policy,
         method: Method,
         reference: Reference | Remembered | None,
-        anchored: Tensor | None = None,
+        anchor: Tensor | None = None,
     ) -> None:
-        self.policy, self.method, self.reference, self.anchored = policy, method, reference, anchored
+        self.policy, self.method, self.reference, self.anchor = policy, method, reference, anchor
 
     def __call__(self, feedback: Feedback) -> Tensor:
         """[B]. Raises MixedContexts, and ValueError for sums of densities over unequal lengths."""
@@ -75,8 +75,8 @@ class Direct:
         """The objective for a batch in these parts: KTO's anchor is the mean over all of its rows."""
         if len(parts) < 2 or not self.method.anchor:
             return self
-        away = torch.cat([self._away(part).flatten() for part in parts])
-        return Direct(self.policy, self.method, self.reference, away.mean())
+        kl = torch.cat([self._kl(part).flatten() for part in parts])
+        return Direct(self.policy, self.method, self.reference, kl.mean())
 
     def score(self, segments: Segments) -> Tensor:
         """What the method takes segments for, [B,K], differentiable: of DPO, the reward implied by the policy over
@@ -118,11 +118,11 @@ class Direct:
         ref = torch.zeros_like(logp) if self.reference is None else self.reference.log_prob(segments)
         score = self.method.score(logp, ref, self.method.steps(segments))
         if self.method.anchor:
-            score = score - (self._away(segments).mean() if self.anchored is None else self.anchored)
+            score = score - (self._kl(segments).mean() if self.anchor is None else self.anchor)
         return score
 
     @torch.no_grad()
-    def _away(self, segments: Segments) -> Tensor:
+    def _kl(self, segments: Segments) -> Tensor:
         """The KL from the reference over each alternative's steps, [B,K]."""
         assert self.reference is not None and isinstance(self.policy, Anchored)
         return torch.where(segments.mask, self.policy.kl(self.reference.policy, segments), 0.0).sum(-1)

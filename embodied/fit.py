@@ -66,7 +66,8 @@ def imitate(policy: Policy) -> Objective:
 
 
 def plus(objective: Objective, *terms: tuple[float, Objective]) -> Objective:
-    """The objective and further ones, each times its coefficient: regularisers, auxiliary losses."""
+    """The objective and further ones, each times its coefficient: regularisers, auxiliary losses. In a batch that goes
+    through in parts, KTO's anchor is then that of each part."""
 
     def total(feedback: Feedback) -> Tensor:
         result = objective(feedback)
@@ -78,7 +79,7 @@ def plus(objective: Objective, *terms: tuple[float, Objective]) -> Objective:
 
 
 @runtime_checkable
-class Over(Protocol):
+class BatchObjective(Protocol):
     """An objective of which one row's loss depends on others."""
 
     def over(self, parts: Sequence[Segments]) -> Objective:
@@ -136,19 +137,21 @@ def fit_all(
     losses = []
     for step in range(steps):
         drawn = rows if batch >= len(rows) else rng.choice(rows, batch, replace=False)
-        pieces = []
+        pieces: list[tuple[Objective, Feedback]] = []
         weight = torch.zeros(())
         for (objective, data), first, after in zip(parts, ends[:-1], ends[1:], strict=True):
             if len(here := drawn[(first <= drawn) & (drawn < after)] - first):
                 part = data[here]
                 weight = weight + part.weight.detach().sum()
-                cut = [part[some] for some in split(part.segments)] if split else [part]
-                over = objective.over([piece.segments for piece in cut]) if isinstance(objective, Over) else objective
-                pieces += [(over, piece) for piece in cut]
+                pieces += [(objective, part[some]) for some in split(part.segments)] if split else [(objective, part)]
+        over: dict[Objective, Objective] = {}
+        for objective, _ in pieces:
+            if isinstance(objective, BatchObjective) and objective not in over:
+                over[objective] = objective.over([piece.segments for of, piece in pieces if of is objective])
         opt.zero_grad()
         value = 0.0
         for objective, piece in pieces:
-            loss = (piece.weight.detach() * objective(piece)).sum() / weight
+            loss = (piece.weight.detach() * over.get(objective, objective)(piece)).sum() / weight
             if not math.isfinite(loss.item()):
                 raise ValueError(
                     f"the loss is {loss.item()} at step {step}; lower the learning rate, and try check_loss on the loss"

@@ -16,20 +16,20 @@ NAME = "rapport"
 _flex = torch.compile(flex_attention, dynamic=True)
 
 
-def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
     """As transformers calls it: FlexAttention where the mask is one of blocks, otherwise PyTorch's own."""
     if kwargs.get("s_aux") is not None:
         raise ValueError("this model's attention has sinks, which are not here; take a model without (not GPT-OSS)")
-    if isinstance(mask, Tensor) or mask is None:
+    if isinstance(attention_mask, Tensor) or attention_mask is None:
         if kwargs.get("softcap") is not None:
-            return _capped(query, key, value, mask, kwargs["scaling"], kwargs["softcap"]), None
+            return _capped(query, key, value, attention_mask, kwargs["scaling"], kwargs["softcap"]), None
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     if kwargs.get("softcap") is not None:
         raise ValueError("this model caps its attention scores, which blocks do not do here; run it on CPU")
     query, key = query.to(value.dtype), key.to(value.dtype)  # turned in float32 under autocast, which knows no blocks
-    out = _flex(query, key, value, block_mask=mask, scale=kwargs.get("scaling"), enable_gqa=True)
+    out = _flex(query, key, value, block_mask=attention_mask, scale=kwargs.get("scaling"), enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -42,7 +42,7 @@ def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril(
             scores.shape[-1] - scores.shape[-2]
         )
-    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
     return (scores.softmax(-1, dtype=torch.float32).to(value.dtype) @ value).transpose(1, 2).contiguous()
 
 
@@ -87,13 +87,13 @@ def window_of(config: Any) -> int | None:
     return int(window) if window is not None and getattr(config, "use_sliding_window", True) else None
 
 
-def check_window(model: Any, longest: int) -> None:
-    """Raises ValueError where a prompt with its answer is longer than that."""
+def check_window(model: Any, longest: int, what: str = "a prompt with its answer has") -> None:
+    """Raises ValueError where so many tokens are more than that."""
     window = window_of(model.config)
     if window is not None and longest > window:
         raise ValueError(
-            f"a prompt with its answer has {longest} tokens, more than the {window} that {type(model).__name__} "
-            "looks back; cut texts to that length"
+            f"{what} {longest} tokens, more than the {window} that {type(model).__name__} looks back; give at most "
+            f"{window}"
         )
 
 

@@ -12,7 +12,7 @@ from embodied import atomic
 from embodied.checks import RecordError
 from embodied.importers import DataError
 from embodied.records import Compare
-from llm_bridge.messages import Message, check_turn, glue, transcript
+from llm_bridge.messages import Message, blank_after, check_turn, transcript
 from llm_bridge.records import Record, messages_to_json, to_json
 
 Shape = Literal["records", "explicit", "implicit", "unpaired", "prompts", "texts"]
@@ -119,7 +119,11 @@ def _pair(record: Record, better: int, shape: Shape, messages: bool) -> Row:
         row = {"prompt": prompt, **row} if shape == "explicit" else {name: prompt + row[name] for name in row}
     elif shape == "explicit":
         text = transcript(record.prompt)
-        row = {"prompt": text, "chosen": glue(text) + chosen, "rejected": glue(text) + rejected}
+        row = {
+            "prompt": text,
+            "chosen": blank_after(text) + chosen,
+            "rejected": blank_after(text) + rejected,
+        }
     else:
         text = transcript(record.prompt, turns=True)  # a whole conversation has to say where the assistant begins
         for said in (chosen, rejected):
@@ -132,4 +136,6 @@ def _unpaired(record: Record, k: int, good: bool, messages: bool) -> Row:
     said = record.completions[k]
     prompt = transcript(record.prompt)
     row: Row = {"prompt": messages_to_json(record.prompt) if messages else prompt}
-    return row | {"completion": _turn(said) if messages else glue(prompt) + said, "label": good} | _besides(record)
+    return (
+        row | {"completion": _turn(said) if messages else blank_after(prompt) + said, "label": good} | _besides(record)
+    )

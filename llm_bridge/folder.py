@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from llm_bridge.lm import base
-from llm_bridge.style import style
+from llm_bridge.style import TextError, style
 
 
 def export(model: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype | None = None, merged: bool = False) -> None:
@@ -41,4 +41,8 @@ def _stops(config: Any, tokenizer: Any) -> list[int]:
     end of turn. Without that one generation would run on into a next turn."""
     had = config.eos_token_id
     before = had if isinstance(had, list) else [had]
-    return sorted({id for id in (*before, tokenizer.eos_token_id, style(tokenizer).stop) if id is not None})
+    try:
+        learned = style(tokenizer).stop
+    except TextError:  # a template that nothing was learned in
+        learned = None
+    return sorted({id for id in (*before, tokenizer.eos_token_id, learned) if id is not None})

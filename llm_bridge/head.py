@@ -62,6 +62,12 @@ def head_kl(hidden: Tensor, head: Head, other: Tensor, other_head: Head, tempera
     return torch.cat(found)
 
 
+def logits(hidden: Tensor, head: Head) -> Tensor:
+    """All of them, [...,V]: of few positions."""
+    flat = _scaled(hidden, head).flatten(0, -2).to(head.weight.dtype)
+    return _bent(_logits(flat, head.weight, head.bias), head.softcap).unflatten(0, hidden.shape[:-1])
+
+
 def _scaled(hidden: Tensor, head: Head) -> Tensor:
     return hidden if head.scale == 1 else hidden * head.scale
 

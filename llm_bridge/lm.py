@@ -13,7 +13,7 @@ from embodied.feedback import Segments
 from embodied.reference import Reference
 from embodied.remembered import Remembered
 from llm_bridge.attention import mask_of, packed
-from llm_bridge.head import Head, head_kl, head_log_prob
+from llm_bridge.head import Head, head_kl, head_log_prob, logits
 from llm_bridge.law import Law
 from llm_bridge.packing import BLOCK, Pack, pack, parts
 
@@ -38,6 +38,9 @@ class LM(nn.Module):
         self.row = row or (16_384 if self.device.type == "cuda" else 512)
         # Among the weights, since log-probabilities that are kept for later are of both.
         self.register_buffer("sampled_by", torch.tensor([self.law.temperature, self.law.top_k, self.law.top_p]))
+
+        if base(model).get_output_embeddings() is not None:
+            self._check_head()
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +82,23 @@ class LM(nn.Module):
         out = model.get_output_embeddings()
         cap = getattr(model.config, "final_logit_softcapping", None) or 0.0
         return Head(out.weight, out.bias, cap, scale_of(model.config))
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Models scale and cap their logits under many names. Raises ValueError for one that does so unknown to us."""
+        model, head = base(self.model), self.head()
+        was = model.training
+        model.eval()
+        ids = torch.tensor([[0, 1]], device=self.device)
+        theirs = model(input_ids=ids, use_cache=False).logits.float()
+        hidden = decoder(model)(input_ids=ids, use_cache=False).last_hidden_state
+        model.train(was)
+        off = (logits(hidden, head).float() - theirs).abs().max()
+        if off > 0.02 * theirs.abs().max() + 1e-4:
+            raise ValueError(
+                f"{type(model).__name__} makes its logits in a way that is not known here (off by {float(off):.3g}); "
+                "take another model"
+            )
 
     def compile_layers(self) -> None:
         """Compile the model's layers, each of which is the same program: half a minute once, then faster steps."""
@@ -136,9 +156,9 @@ def scale_of(config: Any) -> float:
 
 
 def _check_ends(model: Any) -> None:
-    """The head's own weights are multiplied here, so an adapter's would be left out. Raises ValueError."""
+    """Tokens are counted and logits made by the weights of both ends. Raises ValueError where an adapter is on them."""
     for name, ends in (("head", model.get_output_embeddings()), ("embeddings", model.get_input_embeddings())):
-        if hasattr(ends, "base_layer"):
+        if ends is not None and (hasattr(ends, "base_layer") or not hasattr(ends, "weight")):
             raise ValueError(
                 f"the adapter is on the model's {name} ({type(ends).__name__}); leave them out of its target_modules, "
                 "or learn them whole, by modules_to_save"

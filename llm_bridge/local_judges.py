@@ -13,6 +13,7 @@ from torch import Tensor
 
 from embodied.feedback import Segments
 from embodied.online import Prefer
+from llm_bridge.attention import window_of
 from llm_bridge.judge import LEAST, RUBRIC, question
 from llm_bridge.law import Law
 from llm_bridge.lm import LM, base
@@ -41,7 +42,8 @@ def letters(lm: LM, tokenizer: PreTrainedTokenizerBase, *, rubric: str = RUBRIC,
     if lm.law != Law():
         raise ValueError(f"the judge's law is {lm.law}; give LM(model), whose log-probabilities are the model's own")
 
-    most = int(getattr(base(lm.model).config, "max_position_embeddings", None) or LONG)
+    config = base(lm.model).config
+    most = min(int(getattr(config, "max_position_embeddings", None) or LONG), window_of(config) or LONG)
 
     def judge(prompts: Sequence[Asked], a: Sequence[str], b: Sequence[str]) -> Verdicts:
         check_pairs(prompts, a, b)
@@ -57,12 +59,13 @@ def letters(lm: LM, tokenizer: PreTrainedTokenizerBase, *, rubric: str = RUBRIC,
             segments = _without_stop(tokenizer, found.segments, plain)
             if torch.equal(segments.act[0, 0], segments.act[0, 1]):
                 raise ValueError("the tokenizer writes A and B alike, as if unknown; take a model that knows letters")
-            log_prob = _each(lm, lm.parts(segments), segments, lambda part: lm.log_prob(part).double().sum(-1))
-            kept = list(found.kept)
-            chance[kept], why[kept] = log_prob.exp().numpy(), _FEW
-            size = _prompts(segments)[1].sum(-1).cpu().numpy()
-            for n in (n for n, tokens in zip(kept, size, strict=True) if tokens >= most):
-                chance[n], why[n] = np.nan, f"the question is longer than the {most} tokens that the judge takes"
+            fits = (_prompts(segments)[1].sum(-1) < most).cpu()
+            kept = np.array(found.kept)
+            why[kept[~fits.numpy()]] = f"the question is longer than the {most} tokens that the judge takes"
+            if fits.any():
+                segments, kept = segments[fits.nonzero()[:, 0]], kept[fits.numpy()]
+                log_prob = _each(lm, lm.parts(segments), segments, lambda part: lm.log_prob(part).double().sum(-1))
+                chance[kept], why[kept] = log_prob.exp().numpy(), _FEW
         both = chance.sum(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             p = np.where(both >= LEAST, chance[:, 0] / both, np.nan)

@@ -10,7 +10,7 @@ from embodied.checks import RecordError, check_text
 
 ROLES = ("system", "user", "assistant")
 _NAMES = {"system": "System", "user": "Human", "assistant": "Assistant"}
-_OPEN = "\n\nAssistant:"
+_ANSWER_OPENS = "\n\nAssistant:"
 _TURN = re.compile(r"\n\n(System|Human|Assistant):")
 # Other people's names of the roles: ShareGPT's, OASST's, HelpSteer's.
 _ALIASES = {"human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "developer": "system"}
@@ -70,12 +70,12 @@ def transcript(prompt: Sequence[Message], *, turns: bool = False) -> str:
         return prompt[0].content if prompt else ""
     for message in prompt:
         check_turn(message)
-    return "".join(f"\n\n{_NAMES[m.role]}: {m.content}" for m in prompt) + _OPEN
+    return "".join(f"\n\n{_NAMES[m.role]}: {m.content}" for m in prompt) + _ANSWER_OPENS
 
 
-def glue(prompt: str) -> str:
+def blank_after(prompt: str) -> str:
     """What stands between a prompt as `transcript` writes it and its answer."""
-    return " " if prompt.endswith(_OPEN) else ""
+    return " " if prompt.endswith(_ANSWER_OPENS) else ""
 
 
 def check_turn(message: Message) -> None:

@@ -69,7 +69,7 @@ class Sampler:
         self.stop = torch.tensor(sorted(stop), dtype=torch.int64, device=lm.device)
         self.gpu = lm.device.type == "cuda"
         self.model = self._copy() if self.gpu else lm.model
-        check_window(base(self.model), capacity)
+        check_window(base(self.model), capacity, "capacity is")
         config = base(self.model).config
         if getattr(config, "kv_lora_rank", None):
             raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_bridge.messages import Message, Prompt, glue, transcript
+from llm_bridge.messages import Message, Prompt, blank_after, transcript
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,7 +86,7 @@ def closed_text(how: Style, prompt: Prompt, answer: str, where: str) -> str:
     """A prompt and its answer, up to the stop token. Raises TextError that names `where`."""
     if how.plain:
         text = transcript(prompt)
-        return text + glue(text) + answer
+        return text + blank_after(text) + answer
     whole = _write(how, (*prompt, Message("assistant", answer)), False, where)
     tail = how.before + how.after
     if not whole.endswith(tail):

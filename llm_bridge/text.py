@@ -19,7 +19,7 @@ import torch
 from embodied.feedback import Encode, Segments
 from embodied.records import Query
 from embodied.texts import text_of
-from llm_bridge.messages import Prompt, conversation, glue
+from llm_bridge.messages import Prompt, blank_after, conversation
 from llm_bridge.style import Ids, Style, TextError, begins, closed_text, ids_of, one_bos, open_text, style
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def answer_text(
         last = prompt[-32:]  # enough to end with a turn's name
         before, whole = decoded(last), decoded([*last, *words])
         if whole.startswith(before):  # else a character is made of the last bytes of one and the first of the other
-            return whole.removeprefix(before).removeprefix(glue(before))
+            return whole.removeprefix(before).removeprefix(blank_after(before))
     return decoded(words)
 
 

@@ -58,7 +58,8 @@ def command(options: Align) -> int:
             for side, parts in sides.items():
                 if parts:
                     cut = some(parts, lm.parts)
-                    found = shown(look(objective, reference, cut)) | agreement(objective.score, cut)
+                    whole = objective.over([part.segments for part in cut])
+                    found = shown(look(whole, reference, cut)) | agreement(whole.score, cut)
                     row |= {f"{side}{name}": value for name, value in found.items() if side or name != "loss"}
             return row
 

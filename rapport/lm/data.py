@@ -153,7 +153,7 @@ def feed(
     from llm_bridge.answers import feedback
     from llm_bridge.text import NothingLeft
 
-    records, empty = spoken(found.records)
+    records, empty = without_empty(found.records)
     sides = [use(side) for side in hold_out(records, seed)]
     left: dict[str, int] = {}
     for _, counted in sides:
@@ -181,7 +181,7 @@ def feed(
     return Fed(told.parts, kept, tuple(notes), told.annotators, tuple(asked))
 
 
-def spoken(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+def without_empty(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     """Those without an empty answer, from which one would learn to end at once; and a sentence about the others."""
     kept = [r for r in records if all(map(str.strip, r.completions))]
     if len(kept) == len(records):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,8 @@ def command(options: Evaluate) -> int:
     if is_reward(place):
         if options.against or options.prompts or options.reward or options.server:
             raise ModelError(f"{options.model} is a reward model, and answers nothing: give --data alone.")
-        reward, tokenizer, _ = reward_of(options.model, options)
-        parts, _ = _pairs(options, config, tokenizer)
+        reward, tokenizer, plain = reward_of(options.model, options)
+        parts, _ = _pairs(replace(options, plain=plain), config, tokenizer)
         if not parts:
             raise ModelError("Nothing is foretold: give --data FILE with comparisons.")
         with torch.no_grad():
@@ -181,7 +182,7 @@ def _pairs(options: Evaluate, config: Row, tokenizer: Any) -> tuple[list[Feedbac
         return [], []
     own = config.get("data") is not None and Path(source).resolve() == Path(config["data"]).resolve()
     found = data.find(source, split=options.split or (config.get("split") if own else None), store=options.store)
-    records, empty = data.spoken(found.records)
+    records, empty = data.without_empty(found.records)
     if own:
         records = data.hold_out(records, int(config["seed"]))[1]
     if not records:

@@ -67,8 +67,11 @@ def _judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Jud
         raise ModelError(f"{name} compares two answers, and gives none of them points: name it with --prefer.")
     if _is_function(name):
         return points(_function(name), name, texts)
+    from llm_bridge.style import style
+
     reward, theirs, plain = reward_of(name, options)
-    if theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template:
+    alike = theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template
+    if alike and style(theirs, plain=plain).plain == style(tokenizer, plain=options.plain).plain:
         return _by_tokens(reward)
     return _by_words(reward, theirs, texts, options, plain)
 

@@ -118,8 +118,8 @@ def command(options: Online) -> int:
     speaker = speaker_of(lm)
     say(f"{loaded.says()}, at a rate of {rate:g}.")
     say(f"{options.prompts}: {len(speaker.ids)} prompts, {speaker.long} of them without their beginning.")
-    if speaker.same:
-        say(f"Note: {speaker.same} prompts become the same tokens as another, whose words a judge is shown for them.")
+    if speaker.duplicates:
+        say(f"Note: {speaker.duplicates} prompts become the tokens of another, whose words a judge is shown for them.")
     for note in loaded.notes:
         say(f"Note: {note}.")
     comparing = None if options.prefer is None else Comparing(_asked(options), speaker)

@@ -63,8 +63,8 @@ class Speaker:
         self.known: dict[tuple[int, ...], int] = {}
         for n, ids in enumerate(self.ids):
             self.known.setdefault(tuple(ids), n)
-        self.same = len(self.ids) - len(self.known)
-        """Prompts that become the tokens of an earlier one, whose words a judge is shown for them."""
+        # Of those that become the tokens of an earlier one a judge is shown the earlier one's words.
+        self.duplicates = len(self.ids) - len(self.known)
         stop = style(tokenizer, plain=plain).stop
         prompt = max(map(len, self.ids))
         longest = min(max_answer, room - prompt)

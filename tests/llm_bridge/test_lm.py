@@ -294,10 +294,19 @@ def test_a_model_that_attends_in_another_way(family: str, sentence: str) -> None
         LM(tiny.model(family, **odd.get(family, {}))).log_prob(tiny.texts(2, 2, 3, 4))
 
 
-def test_generate_goes_on_as_before() -> None:
-    net = tiny.model()
-    ids = torch.tensor([[3, 4, 5]])
-    before = net.generate(input_ids=ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_generate_goes_on_as_before(family: str) -> None:
+    net = tiny.model(family, initializer_range=0.1)
+    ids = torch.tensor([[3, 4, 5], [0, 0, 6]])  # the second is padded on the left
+    given = {"attention_mask": ids > 0, "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    before = net.generate(input_ids=ids, **given)
     LM(net)
-    after = net.generate(input_ids=ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
-    assert torch.equal(before, after)
+    after = net.generate(input_ids=ids, **given)
+    assert torch.equal(before, after) and len(set(after[1].tolist())) > 2
+
+
+def test_a_head_that_does_more_than_is_known_is_refused() -> None:
+    """One that multiplies by what others of that name divide by."""
+    LM(tiny.model("hyperclovax", logits_scaling=1.0))
+    with pytest.raises(ValueError, match="HyperCLOVAXForCausalLM makes its logits in a way that is not known here"):
+        LM(tiny.model("hyperclovax", logits_scaling=0.5))

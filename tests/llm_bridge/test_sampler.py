@@ -40,7 +40,7 @@ def test_the_ratio_is_one_for_odd_models_too(family: str) -> None:
 def test_no_text_is_longer_than_layers_look_back() -> None:
     lm = LM(tiny.model("mistral", sliding_window=8))
     Sampler(lm, slots=2, capacity=8, longest=4, stop=[5])
-    with pytest.raises(ValueError, match="has 9 tokens, more than the 8 that MistralForCausalLM looks back"):
+    with pytest.raises(ValueError, match="capacity is 9 tokens, more than the 8 that MistralForCausalLM looks back"):
         Sampler(lm, slots=2, capacity=9, longest=4, stop=[5])
 
 

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoTokenizer
 
 from llm_bridge.messages import user
-from llm_bridge.text import tokens
+from llm_bridge.text import encode, tokens
 from rapport.lm.judges import judge_of
 from rapport.lm.models import reward_of
 from rapport.lm.verb import Evaluate
@@ -206,6 +206,33 @@ def test_a_reward_model_of_the_hub_compares_by_its_reward(
     assert "somebody/else cannot be loaded" in refused(capsys, *go, "--prefer", "somebody/else")
 
 
+def test_a_reward_reads_texts_as_it_learned_them(
+    nano: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From plain texts, by a tokenizer that has a template."""
+    folder = copied(nano, tmp_path / "model")
+    words = AutoTokenizer.from_pretrained(folder)
+    words.chat_template = (
+        "{% for m in messages %}{{ 'what ' + m.content + ' ' }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    words.save_pretrained(folder)
+    go = ("--data", pairs, "--steps", 1, "--every", 1, "--plain", "--out", tmp_path / "run")
+    assert run("reward", "--model", folder, *go) == 0
+    said = [(user("what is 1 2 + 3 4 ?"), [" the answer is 1 .", " you fool !"])]
+    judge = judge_of(str(tmp_path / "run"), Evaluate(model=str(folder)), words, lambda segments: said)
+    reward, _, plain = reward_of(str(tmp_path / "run"), Evaluate(model=str(folder)))
+    written, plainly = (encode(words, [said[0][0]], [said[0][1]], plain=plain).segments for plain in (False, True))
+    assert plain and torch.allclose(judge(written), reward(plainly), atol=1e-6)
+    assert (reward(plainly) - reward(written)).abs().max() > 1e-3
+    told = []
+    for more in ((), ("--plain",)):
+        capsys.readouterr()
+        assert run("evaluate", "--model", tmp_path / "run", "--data", pairs, "--json", *more) == 0
+        told.append(json.loads(capsys.readouterr().out)["foretold"])
+    assert told[0] == told[1]
+
+
 def test_what_is_no_number_is_never_the_best(nano: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     function = tmp_path / "worth.py"
     function.write_text("def odd(prompt, answers):\n    return [1.0, float('nan'), 2.0]\n")
@@ -252,22 +279,8 @@ def test_held_out_is_what_the_run_held_out_however_it_is_named(
 
 def test_a_run_is_evaluated_where_torchvision_is_another(nano: str, pairs: Path, tmp_path: Path) -> None:
     """In a process of its own, into which no test has put what transformers asks of torchvision."""
-    made = (
-        "reward",
-        "--model",
-        nano,
-        "--data",
-        pairs,
-        "--steps",
-        1,
-        "--every",
-        1,
-        "--plain",
-        "--out",
-        tmp_path / "run",
-    )
-    assert run(*made) == 0
-    assert reward_of(str(tmp_path / "run"), Evaluate(model=nano))[2]
+    go = ("--data", pairs, "--steps", 1, "--every", 1, "--out", tmp_path / "run")
+    assert run("reward", "--model", nano, *go) == 0
     command = [sys.executable, "-m", "rapport", "lm", "evaluate", "--model", tmp_path / "run", "--data", pairs]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "pairs" in done.stdout, done.stderr
