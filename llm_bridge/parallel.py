@@ -6,7 +6,8 @@
     fit(direct(lm, dpo(), memory), data, opt, steps=100, batch=64, rng=rng, split=own_parts(lm, where))
 
 Every process draws the same batch (give all the same `rng`), takes every n-th of its parts, and the gradients are added
-up: they are those of the whole batch on one process, but for KTO, whose anchor is then that of a process. The loss that a process reports is its share of the batch's. What
+up: they are those of the whole batch on one process (but for KTO, whose anchor is then that of a process's share). The
+loss that a process reports is its share of the batch's. What
 was computed before belongs before `shard`: a reference's log-probabilities (`Remembered`), a frozen copy.
 """
 
