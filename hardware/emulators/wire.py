@@ -67,6 +67,7 @@ class Wire:
             os.close(self.master)
             os.close(self._slave)
             self.master = -1
+            self._queue.clear()  # nothing is due any more, or the loop would never wait again
             self.link.unlink(missing_ok=True)
 
     def hear(self, now: float) -> bytearray:

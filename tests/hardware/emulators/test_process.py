@@ -10,6 +10,7 @@ import pytest
 from hardware.arms.calibration import load
 from hardware.arms.so101 import SO101
 from hardware.emulators.control import Control
+from hardware.emulators.wire import Wire
 
 
 def test_without_the_flag_it_is_a_process_like_others(tmp_path):
@@ -20,6 +21,18 @@ def test_without_the_flag_it_is_a_process_like_others(tmp_path):
             assert os.sched_getscheduler(process.pid) == os.sched_getscheduler(0)
         finally:
             process.terminate()
+
+
+def test_what_was_still_to_be_sent_when_it_was_pulled_out_is_due_no_more(tmp_path):
+    """Else its loop never waits again, and keeps a core for itself, before all others."""
+    wire = Wire(tmp_path / "port", 1e-5)
+    wire.say([(1, b"late")], 0.0)
+    assert wire.due() == pytest.approx(4e-5)
+    wire.hang_up()
+    assert wire.due() is None
+    wire.plug_in()
+    assert wire.due() is None
+    wire.hang_up()
 
 
 def test_it_serves_in_real_time_until_it_is_ended(tmp_path):
