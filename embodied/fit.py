@@ -66,16 +66,8 @@ def imitate(policy: Policy) -> Objective:
 
 
 def plus(objective: Objective, *terms: tuple[float, Objective]) -> Objective:
-    """The objective and further ones, each times its coefficient: regularisers, auxiliary losses. In a batch that goes
-    through in parts, KTO's anchor is then that of each part."""
-
-    def total(feedback: Feedback) -> Tensor:
-        result = objective(feedback)
-        for coefficient, term in terms:
-            result = result + coefficient * term(feedback)
-        return result
-
-    return total
+    """The objective and further ones, each times its coefficient: regularisers, auxiliary losses."""
+    return Sum(((1.0, objective), *terms))
 
 
 @runtime_checkable
@@ -85,6 +77,28 @@ class BatchObjective(Protocol):
     def over(self, parts: Sequence[Segments]) -> Objective:
         """The objective for rows of one batch, which comes in these parts."""
         ...
+
+
+def over(objective: Objective, parts: Sequence[Segments]) -> Objective:
+    return objective.over(parts) if isinstance(objective, BatchObjective) else objective
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Objectives, each times its coefficient; what `plus` makes."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def __call__(self, feedback: Feedback) -> Tensor:
+        """[B]."""
+        (coefficient, term), *others = self.terms
+        total = coefficient * term(feedback)
+        for coefficient, term in others:
+            total = total + coefficient * term(feedback)
+        return total
+
+    def over(self, parts: Sequence[Segments]) -> "Sum":
+        return Sum(tuple((coefficient, over(term, parts)) for coefficient, term in self.terms))
 
 
 @dataclass(frozen=True)
@@ -144,14 +158,15 @@ def fit_all(
                 part = data[here]
                 weight = weight + part.weight.detach().sum()
                 pieces += [(objective, part[some]) for some in split(part.segments)] if split else [(objective, part)]
-        over: dict[Objective, Objective] = {}
+        # By identity: somebody's own objective need not be hashable.
+        whole: dict[int, Objective] = {}
         for objective, _ in pieces:
-            if isinstance(objective, BatchObjective) and objective not in over:
-                over[objective] = objective.over([piece.segments for of, piece in pieces if of is objective])
+            if id(objective) not in whole:
+                whole[id(objective)] = over(objective, [piece.segments for of, piece in pieces if of is objective])
         opt.zero_grad()
         value = 0.0
         for objective, piece in pieces:
-            loss = (piece.weight.detach() * over.get(objective, objective)(piece)).sum() / weight
+            loss = (piece.weight.detach() * whole[id(objective)](piece)).sum() / weight
             if not math.isfinite(loss.item()):
                 raise ValueError(
                     f"the loss is {loss.item()} at step {step}; lower the learning rate, and try check_loss on the loss"

@@ -17,7 +17,8 @@ _flex = torch.compile(flex_attention, dynamic=True)
 
 
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
-    """As transformers calls it: FlexAttention where the mask is one of blocks, otherwise PyTorch's own."""
+    """As transformers calls it: FlexAttention where the mask is one of blocks, otherwise PyTorch's own, or ours where
+    scores are capped. Raises ValueError for attention with sinks, and for capped scores under a mask of blocks."""
     if kwargs.get("s_aux") is not None:
         raise ValueError("this model's attention has sinks, which are not here; take a model without (not GPT-OSS)")
     if isinstance(attention_mask, Tensor) or attention_mask is None:
@@ -34,7 +35,8 @@ def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attenti
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
-    """[B,T,H,D] of scores cap tanh(scores / cap) (Gemma 2), where the mask is true."""
+    """[B,T,H,D] of query [B,H,T,D], key and value [B,H/n,S,D]: scores are cap tanh(scores / cap) (Gemma 2, arXiv
+    2408.00118, 2), where the mask is true. Without dropout."""
     times = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)
     scores = cap * torch.tanh(query @ key.transpose(2, 3) * scale / cap)

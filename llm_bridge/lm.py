@@ -23,7 +23,8 @@ class LM(nn.Module):
 
     law: what answers are sampled by, and log-probabilities are of. row: tokens that go through the model as one row; on
     a GPU larger ones are faster until its memory is full. low: the type of products on a GPU (weights stay as they
-    are), None for that of the weights. Raises ValueError for a model in which tokens reach others by other ways too.
+    are), None for that of the weights. Raises ValueError for a model in which tokens reach others by other ways too,
+    whose head does more than is known here, or that has an adapter on its head or its embeddings.
     """
 
     density = False

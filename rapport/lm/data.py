@@ -198,7 +198,6 @@ def sentences(counts: Counts, records: Sequence[Record], tokenizer: Any) -> Iter
     odd = first_with(records, lambda text: any(token in text for token in special)) if counts.special else ""
     said = {
         f"rows hold special tokens (written in a template already? then --plain), left out: {odd}": counts.special,
-        "rows hold an answer of no token, left out": counts.empty,
         "prompts are longer than --max-prompt, and lost their beginning": counts.long_prompts,
         "answers are longer than --max-answer, and were cut without an end": counts.long_answers,
         "prompts do not begin their answers' tokens, and were cut where they part": counts.cut,

@@ -60,6 +60,8 @@ def judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Judg
 
 
 def _judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Judge:
+    from llm_bridge.style import style
+
     if name == GOLD:
         need_tutor(tokenizer, "gold")
         return gold
@@ -67,8 +69,6 @@ def _judge_of(name: str, options: Speaking, tokenizer: Any, texts: Texts) -> Jud
         raise ModelError(f"{name} compares two answers, and gives none of them points: name it with --prefer.")
     if _is_function(name):
         return points(_function(name), name, texts)
-    from llm_bridge.style import style
-
     reward, theirs, plain = reward_of(name, options)
     alike = theirs.get_vocab() == tokenizer.get_vocab() and theirs.chat_template == tokenizer.chat_template
     if alike and style(theirs, plain=plain).plain == style(tokenizer, plain=options.plain).plain:

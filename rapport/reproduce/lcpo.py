@@ -141,12 +141,12 @@ def answered(data: Feedback, rng: np.random.Generator) -> Feedback:
     return replace(every, annotator=who, target=torch.where(wrong[:, None], every.target.flip(-1), every.target))
 
 
-def cured(world: Tutor, pairs: Feedback, data: Feedback) -> tuple[LM, EM, torch.Tensor]:
+def cured(world: Tutor, pairs: Feedback, data: Feedback, *, beta: float = CALIBRATED) -> tuple[LM, EM, torch.Tensor]:
     """DPO with EM on what is said of the pairs [N] in data [nN]; and the scores of data at the end, [nN,2]."""
     from rapport import tutoring as t
 
     policy, em = copy.deepcopy(world.before), EM()
-    method = m.dpo(CALIBRATED)
+    method = m.dpo(beta)
     objective = direct(policy, m.em_preference(method, em), world.reference)
     opt, rng = t.optimiser(policy), np.random.default_rng([world.seed, 93])
     for _ in range(ROUNDS):

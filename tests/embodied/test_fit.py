@@ -1,6 +1,7 @@
 """fit: one loop, resumed bit for bit; weights, label models, ensembles; and imitation against a closed form."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -192,6 +193,20 @@ def test_plus_adds_terms_with_their_coefficients():
     both = plus(ranking(Return(net), LOSS), (0.3, imitate(policy)), (-1.0, imitate(policy)))
     expected = ranking(Return(net), LOSS)(feedback) - 0.7 * imitate(policy)(feedback)
     assert torch.allclose(both(feedback), expected, atol=1e-6)
+
+
+def test_an_objective_of_ones_own_need_not_be_hashable():
+    @dataclass
+    class Own:
+        net: Net
+
+        def __call__(self, feedback):
+            return ranking(Return(self.net), LOSS)(feedback)
+
+    ours, theirs = start(), start()
+    fit(Own(ours[0]), data(), ours[1], steps=2, batch=8, rng=ours[2])
+    fit(ranking(Return(theirs[0]), LOSS), data(), theirs[1], steps=2, batch=8, rng=theirs[2])
+    assert same(ours[0], theirs[0])
 
 
 def test_impossible_sizes_empty_data_and_bad_losses_are_refused_before_anything_changes():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from embodied.direct import Direct, direct
 from embodied.feedback import Feedback
-from embodied.fit import fit, fit_all
+from embodied.fit import Objective, fit, fit_all, imitate, plus
 from embodied.methods import dpo
 from llm_bridge.adapters import Adapter, AdapterOff, freeze
 from llm_bridge.lm import LM, AnchoredLM
@@ -127,7 +126,6 @@ def test_an_anchor_is_the_mean_over_all_kinds_and_parts() -> None:
     import numpy as np
 
     from embodied.methods import kto
-    from llm_bridge.lm import AnchoredLM
 
     lm, before = AnchoredLM(tiny.model(), row=40), AnchoredLM(tiny.model(seed=1))
     objective = direct(lm, kto(), before)
@@ -162,19 +160,21 @@ def test_checkpointing_changes_nothing_but_memory() -> None:
     assert all(torch.allclose(found[0][name], grad, atol=1e-5) for name, grad in found[1].items())
 
 
+@pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_parts_give_the_gradient_of_the_whole(method: str) -> None:
-    """KTO's anchor too, which is a mean over all rows."""
+def test_parts_give_the_gradient_of_the_whole(method: str, summed: bool) -> None:
+    """KTO's anchor too, which is a mean over all rows, also as a term of a sum."""
     import numpy as np
 
     from embodied import methods
-    from llm_bridge.lm import AnchoredLM
 
     steps = []
     for row in (10_000, 40):
         lm = AnchoredLM(tiny.model(), row=row)
         opt = torch.optim.SGD(lm.parameters(), 0.1)
-        objective = direct(lm, getattr(methods, method)(), copy.deepcopy(lm))
+        objective: Objective = direct(lm, getattr(methods, method)(), AnchoredLM(tiny.model(seed=1)))
+        if summed:
+            objective = plus(objective, (0.1, imitate(lm)))
         fit(objective, pairs(), opt, steps=3, batch=12, rng=np.random.default_rng(0), split=lm.parts)
         steps.append({k: v.clone() for k, v in lm.state_dict().items()})
     assert len(LM(tiny.model(), row=40).parts(pairs().segments)) > 3

@@ -18,12 +18,16 @@ from llm_bridge.lm import LM, AnchoredLM
 from llm_bridge.packing import BLOCK, block_mask, dense_mask, pack, parts
 from tests.llm_bridge import tiny
 
-FAMILIES = ["llama", "qwen2", "qwen3", "mistral", "gemma", "gpt_neox", "olmo2", "phi3"]
+FAMILIES = [
+    *("llama", "qwen2", "qwen3", "mistral", "gemma", "olmo2", "phi3", "gemma3_text", "phi", "stablelm"),
+    *("starcoder2", "olmo", "glm", "smollm3", "nemotron", "exaone4", "mixtral", "qwen2_moe"),
+]
 # Heads that multiply, divide or cap, capped scores, and none of the names that the others have.
 ODD = {
-    "cohere": {"logit_scale": 0.25, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
+    "cohere": {"logit_scale": 0.25},
     "granite": {"logits_scaling": 3.0},
     "gemma2": {},
+    "gpt_neox": {"num_key_value_heads": None},
     "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512, "num_key_value_heads": None},
 }
 
@@ -35,7 +39,7 @@ def gradients(net: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("family", [*FAMILIES, *ODD])
 @pytest.mark.parametrize("row", [40, 10_000])
 def test_packed_equals_each_text_alone(family: str, row: int) -> None:
-    more = {"pad_token_id": 0} if family == "phi3" else ODD.get(family, {})
+    more = {"pad_token_id": 0, "eos_token_id": 5} | ODD.get(family, {})
     net, segments = tiny.model(family, **more), tiny.texts(7, 3, 12, 10)
     weight = torch.randn(segments.mask.shape, generator=torch.Generator().manual_seed(1))
     expected = tiny.plain(net, segments)
