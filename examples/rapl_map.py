@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", default=None, help="only these")
     parser.add_argument("--out", type=Path, default=Path("runs/rapl-map"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="videos' features and trunks")
+    parser.add_argument("--device", default="cpu", help="where trunks learn and look: cuda, where there is one")
     parser.add_argument("--plans", action="store_true")
     parser.add_argument("--tries", type=int, default=6, help="starts planned from, for each seed")
     parser.add_argument("--policies", metavar="WORLD", default=None)
@@ -61,7 +62,14 @@ def main() -> None:
     elif args.plans:
         fill_plans(planned, args.seeds, args.cache, tries=args.tries, told=lambda line: print(line, flush=True))
     elif not args.tables:
-        fill(where, chosen, args.seeds, args.cache, told=lambda line: print(line, flush=True))
+        fill(
+            where,
+            chosen,
+            args.seeds,
+            args.cache,
+            device=args.device,
+            told=lambda line: print(line, flush=True),
+        )
     found = cells(where)
     for setting in chosen:
         if lines := list(table(found, setting)):

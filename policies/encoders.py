@@ -47,7 +47,8 @@ class Trunk(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FrozenTrunk:
-    """A network that no longer learns. net: float [B,3,side,side] in [0,1] -> [B,size]; settings rebuild it.
+    """A network that no longer learns. net: float [B,3,side,side] in [0,1] -> [B,size], on whatever device its weights
+    are; settings rebuild it.
 
     Frames of another size or shape are resized to side x side (bilinear, antialiased, the aspect not kept).
     """
@@ -67,10 +68,11 @@ class FrozenTrunk:
         """uint8 [...,H,W,3] -> float32 [...,size], no gradient. Raises TrunkError for what are no such frames."""
         flat = checked(frames).reshape(-1, *frames.shape[-3:])
         found = np.empty((len(flat), self.size), np.float32)
+        device = next(iter(self.net.state_dict().values())).device
         with torch.inference_mode():
             for start in range(0, len(flat), CHUNK):
                 some = resized(flat[start : start + CHUNK], self.side)
-                found[start : start + CHUNK] = self.net(some.float() / 255).numpy()
+                found[start : start + CHUNK] = self.net(some.to(device).float() / 255).cpu().numpy()
         return found.reshape(*frames.shape[:-3], self.size)
 
     def fingerprint(self) -> str:
@@ -78,7 +80,7 @@ class FrozenTrunk:
         found = sha256(json.dumps([self.settings, self.size, self.side], sort_keys=True).encode())
         for name, value in sorted(self.net.state_dict().items()):
             found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            found.update(value.contiguous().numpy().tobytes())
+            found.update(value.cpu().contiguous().numpy().tobytes())
         return found.hexdigest()
 
     def save(self, path: Path) -> None:

@@ -68,7 +68,8 @@ def readings(maps: Tensor) -> Tensor:
     flat = maps.flatten(2)
     share = flat.softmax(-1).unflatten(-1, (height, width))
     found: list[Tensor] = []
-    for line, sums in ((torch.linspace(-1, 1, width), share.sum(-2)), (torch.linspace(-1, 1, height), share.sum(-1))):
+    for sums in (share.sum(-2), share.sum(-1)):
+        line = torch.linspace(-1, 1, sums.shape[-1], device=maps.device)
         middle = sums @ line
         # The floor keeps the root's slope finite where all of a channel's evidence is in one place.
         found += [middle, (sums @ line.square() - middle.square()).clamp_min(1e-6).sqrt()]
@@ -88,7 +89,7 @@ class Drawing(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x, y, _, _, peak = z.unflatten(-1, (5, -1)).unsqueeze(-1).unbind(1)  # [B,C,1] each
-        line, scale = torch.linspace(-1, 1, GRID), 2 * (2 * self.width).exp()
+        line, scale = torch.linspace(-1, 1, GRID, device=z.device), 2 * (2 * self.width).exp()
         across, down = (torch.exp(-(line - at).square() / scale) for at in (x, y))
         return self.draw((peak * down)[..., None] * across[..., None, :])
 
@@ -110,25 +111,29 @@ def pretrain(
     batch: int = 32,
     rate: float = 3e-3,
     channels: tuple[int, ...] = CHANNELS,
+    device: str = "cpu",
     progress: Callable[[int, float], None] | None = None,
 ) -> FrozenTrunk:
     """A trunk from videos, uint8 [N,T,H,W,3] or N of [T,H,W,3], and what was done in them, [N,T,A] or N of [T,A].
 
     act[t] led to frame t, so act[0] is not used. Without actions there is one stream, which draws. Videos of one frame
-    tell nothing and are left out. The same seed gives the same weights on the same machine. Raises TrunkError for
-    videos that do not fit, ValueError for impossible numbers.
+    tell nothing and are left out. The same seed gives the same weights on the same CPU. device: where it learns, with
+    all frames in that memory; the trunk comes back on the CPU. Raises TrunkError for videos that do not fit, ValueError
+    for impossible numbers.
     """
     if min(steps, batch) < 1 or not rate > 0 or not channels or min(channels) < 1:
         raise ValueError(f"steps {steps}, batch {batch}, rate {rate}, channels {channels}; give more than 0 of each")
     films, starts, lengths = _films(frames)
-    total = None if act is None else _done(act, lengths).cumsum(0)
+    films = films.to(device)
+    total = None if act is None else _done(act, lengths).cumsum(0).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net, drawing = Streams(channels, 1 if total is None else 2), Drawing(channels[-1])
         aid = None if total is None else Drawing(channels[-1])
         head = None if total is None else _head(10 * channels[-1], total.shape[-1])
     _lay(net, torch.channels_last)  # a seventh faster
-    learned = [part for module in (net, drawing, aid, head) if module is not None for part in module.parameters()]
+    modules = [module.to(device) for module in (net, drawing, aid, head) if module is not None]
+    learned = [part for module in modules for part in module.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
     rng = np.random.default_rng(seed)
@@ -136,9 +141,9 @@ def pretrain(
     torch.set_num_threads(1)  # the sums, and so the weights, do not depend on the machine's number of cores
     try:
         for step in range(steps):
-            first, gap = _pairs(starts, lengths, batch, rng)
-            changes = _changes(batch, rng)
-            seen = torch.cat([_disturbed(films[at], changes) for at in (first, first + gap)])
+            first, gap = (x.to(device) for x in _pairs(starts, lengths, batch, rng))
+            gain, offset, order = (x.to(device) for x in _changes(batch, rng))
+            seen = torch.cat([_disturbed(films[at], gain, offset, order) for at in (first, first + gap)])
             seen = seen.contiguous(memory_format=torch.channels_last)
             outlines = edges(seen)
             loss = (drawing(net.streams[0](seen)) - outlines).square().mean()
@@ -158,7 +163,7 @@ def pretrain(
                 progress(step + 1, loss.item())
     finally:
         torch.set_num_threads(threads)
-    _lay(net, torch.contiguous_format)  # what is saved and loaded rounds the same
+    _lay(net.cpu(), torch.contiguous_format)  # what is saved and loaded rounds the same
     settings = {"kind": "soft-argmax", "channels": list(channels), "streams": len(net.streams)}
     return FrozenTrunk(net, 5 * channels[-1] * len(net.streams), SIDE, settings)
 
@@ -213,9 +218,8 @@ def _changes(batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tens
     return gain, offset, order
 
 
-def _disturbed(frames: Tensor, changes: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def _disturbed(frames: Tensor, gain: Tensor, offset: Tensor, order: Tensor) -> Tensor:
     """uint8 [B,3,H,W] -> float in about [0,1]."""
-    gain, offset, order = changes
     mixed = frames.gather(1, order[:, :, None, None].expand_as(frames)).float() / 255
     return mixed * gain + offset
 

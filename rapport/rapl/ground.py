@@ -118,12 +118,14 @@ def ground(
     *,
     eyes: Eyes = "trunk",
     size: Size = USUAL,
+    device: str = "cpu",
     doing: Callable[[str], object] = lambda what: None,
 ) -> Ground:
     """Films videos, pre-trains a trunk on the pool without a label, and embeds them; or takes all that from `cache`.
 
     eyes: the trunk, the true positions in its place (what a perfect one would give), or the pixels of a thumbnail. The
-    best of other videos of the same bodies are the demonstrations; no question is about them.
+    best of other videos of the same bodies are the demonstrations; no question is about them. device: where the trunk
+    learns and looks.
     """
     name = _name(world, nuisance, seed, eyes, size)
     path = cache / f"ground-{name}.npz"
@@ -134,7 +136,7 @@ def ground(
     pool = _many(world, world.bodies, size.pool, rng, nuisance)
     others = _many(world, world.bodies, size.demos_of, rng, nuisance)
     tests = {body: world.films(body, size.test, rng, nuisance) for body in (*world.bodies, *world.unseen)}
-    look = _eyes(world, pool, name, seed, cache, eyes, size, doing)
+    look = _eyes(world, pool, name, seed, cache, eyes, size, device, doing)
     doing("embedding")
     best = np.argsort(-_worth(others), kind="stable")[: size.demos]
     arrays = {
@@ -160,6 +162,7 @@ def _eyes(
     cache: Path,
     eyes: Eyes,
     size: Size,
+    device: str,
     doing: Callable[[str], object],
 ) -> Callable[[Films], Array]:
     if eyes == "positions":
@@ -172,14 +175,17 @@ def _eyes(
 
         return thumbnail
     doing("pre-training a trunk")
-    trunk = _trunk(name, cache, lambda: pool, size.trunk_steps, seed)
+    trunk = _trunk(name, cache, lambda: pool, size.trunk_steps, seed, device)
+    trunk.net.to(device)
     return lambda films: trunk(films.frames)
 
 
-def _trunk(name: str, cache: Path, pool: Callable[[], Films], steps: int, seed: int) -> FrozenTrunk:
+def _trunk(
+    name: str, cache: Path, pool: Callable[[], Films], steps: int, seed: int, device: str = "cpu"
+) -> FrozenTrunk:
     def make() -> FrozenTrunk:
         films = pool()
-        return pretrain(films.frames, films.act, steps=steps, seed=seed)
+        return pretrain(films.frames, films.act, steps=steps, seed=seed, device=device)
 
     return cached_trunk(cache, {"ground": name}, make)
 

@@ -50,6 +50,7 @@ def fill(
     *,
     answers: Sequence[int] = ANSWERS,
     size: Size = USUAL,
+    device: str = "cpu",
     told: Callable[[str], object] = lambda line: None,
 ) -> None:
     """Makes the cells that are missing, a seed at a time over all settings, and writes each as it is known."""
@@ -60,7 +61,9 @@ def fill(
             if not wanted:
                 continue
             told(f"{setting.world}, {setting.nuisance}, {setting.eyes}, seed {seed}: {len(wanted)} cells")
-            made = ground(WORLDS[setting.world], setting.nuisance, seed, cache, eyes=setting.eyes, size=size)
+            made = ground(
+                WORLDS[setting.world], setting.nuisance, seed, cache, eyes=setting.eyes, size=size, device=device
+            )
             for n, name in wanted:
                 reward = (WITH if n else WITHOUT)[name](made, labels(made, n, seed))
                 cell = Cell(
