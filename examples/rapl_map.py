@@ -4,6 +4,7 @@
     python examples/rapl_map.py --seeds 0 1 --worlds covering       # a part; run again, it makes what is missing
     python examples/rapl_map.py --plans                             # what the rewards make a body do, on true positions
     python examples/rapl_map.py --policies covering --seeds 0 1 2 3 4   # what PPO learns on them, on a body never seen
+    python examples/rapl_map.py --moments                           # frame by frame, as the paper measures
     python examples/rapl_map.py --tables                            # what is known so far, and the picture
 
 Cells are lines of OUT/cells.jsonl and OUT/plans.jsonl; what is there is not made again, so it may be killed whenever.
@@ -18,6 +19,7 @@ import torch
 
 from rapport.rapl.map import Setting, cells, fill
 from rapport.rapl.map_report import criteria, picture, plan_table, table
+from rapport.rapl.moments import fill_moments, moment_table
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.policies import fill_policies, policies, policy_table
 
@@ -35,6 +37,7 @@ SETTINGS = (
     Setting("covering", "heavy", "pixels"),
     Setting("grouping", "heavy", "pixels"),
 )
+MOMENTS = (Setting("group", "none"), Setting("grouping", "none"))
 
 
 def main() -> None:
@@ -46,6 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where trunks learn and look: cuda, where there is one")
     parser.add_argument("--plans", action="store_true")
     parser.add_argument("--tries", type=int, default=6, help="starts planned from, for each seed")
+    parser.add_argument("--moments", action="store_true")
     parser.add_argument("--policies", metavar="WORLD", default=None)
     parser.add_argument("--steps", type=int, default=30_720, help="of each policy")
     parser.add_argument("--tables", action="store_true")
@@ -53,7 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen = [s for s in SETTINGS if args.worlds is None or s.world in args.worlds]
     where, planned = args.out / "cells.jsonl", args.out / "plans.jsonl"
-    trained = args.out / "policies.jsonl"
+    trained, framed = args.out / "policies.jsonl", args.out / "moments.jsonl"
     if args.policies:
         world = args.policies
         fill_policies(
@@ -61,6 +65,8 @@ def main() -> None:
         )
     elif args.plans:
         fill_plans(planned, args.seeds, args.cache, tries=args.tries, told=lambda line: print(line, flush=True))
+    elif args.moments:
+        fill_moments(framed, MOMENTS, args.seeds, args.cache, device=args.device, told=lambda x: print(x, flush=True))
     elif not args.tables:
         fill(
             where,
@@ -80,6 +86,8 @@ def main() -> None:
         print("\n" + "\n".join(plan_table(done)))
     for world in dict.fromkeys(p.world for p in policies(trained)):
         print(f"\n{world}\n" + "\n".join(policy_table(policies(trained), world)))
+    if by_frame := cells(framed):
+        print("\n" + "\n".join(moment_table(by_frame)))
     if found:
         picture(found, args.out / "map.png")
         print(f"\nthe picture: {args.out / 'map.png'}")

@@ -75,7 +75,8 @@ USUAL = Size()
 @dataclass(frozen=True, eq=False)
 class Ground:
     """Features float32: pool [N,T,F], demos [M,T,F] with the actions that made them [M,T,A], and of each body those of
-    its test videos [n,T,F]; what the videos are worth in truth: value [N], true [n] of each body."""
+    its test videos [n,T,F]; what the videos are worth in truth: value [N], true [n] of each body, of which step by step
+    `steps` [n,T]."""
 
     world: World
     pool: Array
@@ -83,6 +84,7 @@ class Ground:
     demos: Array
     demo_acts: Array
     tests: Mapping[str, tuple[Array, Array]]
+    steps: Mapping[str, Array]
 
     def score(self, reward: VideoReward, body: str) -> float:
         """Spearman's correlation of a reward with the true return over the test videos of a body."""
@@ -128,7 +130,7 @@ def ground(
     learns and looks.
     """
     name = _name(world, nuisance, seed, eyes, size)
-    path = cache / f"ground-{name}.npz"
+    path = cache / f"films-{name}.npz"
     if path.exists():
         return _read(world, path)
     doing("filming")
@@ -146,7 +148,7 @@ def ground(
         "demo_acts": others[best].act,
     }
     for body, films in tests.items():
-        arrays |= {f"features/{body}": look(films), f"true/{body}": _worth(films)}
+        arrays |= {f"features/{body}": look(films), f"steps/{body}": films.reward}
     cache.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
@@ -219,7 +221,8 @@ def _worth(films: Films) -> Array:
 
 def _read(world: World, path: Path) -> Ground:
     with np.load(path, allow_pickle=False) as kept:
-        tests = {body: (kept[f"features/{body}"], kept[f"true/{body}"]) for body in (*world.bodies, *world.unseen)}
+        steps = {body: kept[f"steps/{body}"] for body in (*world.bodies, *world.unseen)}
+        tests = {body: (kept[f"features/{body}"], paid.sum(1)) for body, paid in steps.items()}
         return Ground(
             world,
             kept["pool"],
@@ -227,4 +230,5 @@ def _read(world: World, path: Path) -> Ground:
             kept["demos"],
             kept["demo_acts"],
             tests,
+            steps,
         )
