@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from rapport.rapl.map import Setting, cells, fill
-from rapport.rapl.map_report import criteria, picture, plan_table, table
+from rapport.rapl.map_report import criteria, picture, plan_table, table, wins
 from rapport.rapl.moments import fill_moments, moment_table
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.policies import fill_policies, policies, policy_table
@@ -81,6 +81,8 @@ def main() -> None:
         if lines := list(table(found, setting)):
             print(f"\n{setting.world}, nuisance {setting.nuisance}, eyes {setting.eyes}: bodies never seen\n")
             print("\n".join(lines))
+    if found:
+        print("\nRAPL less the best rival, bodies never seen\n\n" + "\n".join(wins(found)))
     print("\n" + "\n".join(criteria(found, plans(planned))))
     if done := plans(planned):
         print("\n" + "\n".join(plan_table(done)))

@@ -23,6 +23,9 @@ SHOWN = (
 )
 
 
+RIVALS = [name for name in (*WITHOUT, *WITH) if not name.startswith("RAPL")]
+
+
 @dataclass(frozen=True)
 class Figure:
     """A mean over seeds, and half of its 95 % t interval; of one seed infinite, and not told."""
@@ -78,6 +81,25 @@ def table(found: Sequence[Cell], setting: Setting, bodies: str = "unseen") -> It
         row = [[getattr(c, bodies) for c in here if c.reward == name and c.answers == n] for n in counts]
         if any(row):
             yield f"| {name} | " + " | ".join(str(figure(r)) if r else "" for r in row) + " |"
+
+
+def wins(found: Sequence[Cell]) -> Iterator[str]:
+    """Rows of a Markdown table: RAPL less whatever else is best there, paired by seed; settings down, answers across,
+    in bold where the interval leaves nought out. The best is chosen by its mean on the same seeds, which favours it."""
+    counts = sorted({c.answers for c in found if c.answers})
+    yield "| world, nuisance, eyes | " + " | ".join(map(str, counts)) + " |"
+    yield "|" + " --- |" * (len(counts) + 1)
+    for setting in dict.fromkeys(setting_of(c) for c in found):
+        row = []
+        for n in counts:
+            gaps = {name: gap for name in RIVALS if (gap := difference(found, setting, name, n)) is not None}
+            if not gaps:
+                row.append("")
+                continue
+            name = min(gaps, key=lambda name: gaps[name].mean)
+            sure = "**" if abs(gaps[name].mean) > gaps[name].half else ""
+            row.append(f"{sure}{gaps[name]}{sure} {name}")
+        yield f"| {setting.world}, {setting.nuisance}, {setting.eyes} | " + " | ".join(row) + " |"
 
 
 def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:

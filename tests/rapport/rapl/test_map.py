@@ -11,7 +11,7 @@ from rapport.rapl import map as map_
 from rapport.rapl.ground import WORLDS, Ground, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.map import Cell, Setting, cells, fill
-from rapport.rapl.map_report import criteria, difference, figure, picture, short, table
+from rapport.rapl.map_report import criteria, difference, figure, picture, short, table, wins
 from rapport.rapl.planning import by_truth, plan
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.rivals import WITH, WITHOUT, labels
@@ -101,6 +101,7 @@ def test_tables_and_criteria_are_those_of_the_cells() -> None:
     assert difference(found, setting, "video net, rankings", 50) is None
     said = list(criteria(found, []))
     assert [line.split(": ")[-1] for line in said] == ["fails", "holds"]
+    assert list(wins(found))[-1] == "| covering, heavy, trunk | **.50 ± .00** raw transport |"
     rows = list(table(found, setting))
     assert rows[0] == "| reward (3 seeds) | 0 | 50 |" and "| RAPL |  | .71 ± .02 |" in rows
     assert list(table(found, Setting("wipe"))) == []
