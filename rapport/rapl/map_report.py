@@ -164,7 +164,7 @@ def picture(found: Sequence[Cell], path: Path) -> None:
         axis.set_title(f"{setting.world}, {setting.nuisance}, {setting.eyes}", fontsize=9)
     for axis in axes[len(settings) :]:
         axis.remove()
-    axes[0].legend(fontsize=6)
+    whole.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8)
     whole.supxlabel("rankings of three", fontsize=9)
     whole.supylabel("correlation with the true return, unseen bodies", fontsize=9)
     whole.savefig(path, dpi=110)
