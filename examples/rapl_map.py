@@ -78,9 +78,10 @@ def main() -> None:
         )
     found = cells(where)
     for setting in chosen:
-        if lines := list(table(found, setting)):
-            print(f"\n{setting.world}, nuisance {setting.nuisance}, eyes {setting.eyes}: bodies never seen\n")
-            print("\n".join(lines))
+        for bodies, told in (("unseen", "bodies never seen"), ("seen", "bodies learned from")):
+            if lines := list(table(found, setting, bodies)):
+                print(f"\n{setting.world}, nuisance {setting.nuisance}, eyes {setting.eyes}: {told}\n")
+                print("\n".join(lines))
     if found:
         print("\nRAPL less the best rival, bodies never seen\n\n" + "\n".join(wins(found)))
     print("\n" + "\n".join(criteria(found, plans(planned))))
