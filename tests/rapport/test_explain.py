@@ -161,7 +161,9 @@ def test_a_store_without_comparisons_says_so(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", PEOPLE)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind == "regret" else pytest.mark.long) for kind in PEOPLE]
+)
 def test_planted_people_are_found_on_seeds_that_nothing_was_tuned_on(kind):
     right = "coin" if kind == "random" else kind
     assert said(kind, 300, 31).named in (right, "coin", None)  # few answers may tell nothing, never something else

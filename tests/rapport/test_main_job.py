@@ -38,6 +38,7 @@ def careful_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return folder, result(folder, "--seed", "11")
 
 
+@pytest.mark.long
 def test_a_hundred_answers_are_enough(careful_run):
     _, found = careful_run
     assert found["wishes_before"] < 0.2 and found["task_before"] >= 0.95

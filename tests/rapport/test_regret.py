@@ -46,7 +46,8 @@ def test_one_cell_of_the_table_is_the_same_twice():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("domain", "checks"), [("delivery", 8), pytest.param("point", 2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("domain", "checks"), [("delivery", 8), ("point", 2)])
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(domain, checks, tmp_path):
     command = [sys.executable, "-m", "rapport", "reproduce", "regret", "--domain", domain, "--seed", "22", "--json"]
     command += ["--out", str(tmp_path)]

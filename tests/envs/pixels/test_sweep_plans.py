@@ -40,7 +40,9 @@ def planned(task, setup, begun, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[] if task == "covering" else pytest.mark.long) for task in TASKS]
+)
 @pytest.mark.parametrize(
     "body", [pytest.param(body, marks=pytest.mark.long if n else []) for n, body in enumerate(BODIES)]
 )

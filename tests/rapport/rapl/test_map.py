@@ -115,6 +115,7 @@ def test_a_planner_that_knows_the_truth_succeeds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_plans_are_kept_and_rapl_plans_better_than_shuffled_ranks(tmp_path: Path) -> None:
     path = tmp_path / "plans.jsonl"
     fill_plans(path, [0], tmp_path, tries=2)
