@@ -1,6 +1,6 @@
 """The map of docs/rapl.md: rewards of videos side by side over worlds, nuisance, answers and seeds, and plans on them.
 
-    python examples/rapl_map.py                                     # ten seeds: some eight hours of one core
+    python examples/rapl_map.py                                     # ten seeds: some eleven hours of one core
     python examples/rapl_map.py --seeds 0 1 --worlds covering       # a part; run again, it makes what is missing
     python examples/rapl_map.py --plans                             # what the rewards make a body do, on true positions
     python examples/rapl_map.py --policies covering --seeds 0 1 2 3 4   # what PPO learns on them, on a body never seen
@@ -19,7 +19,7 @@ import torch
 
 from rapport.rapl.map import Setting, cells, fill
 from rapport.rapl.map_report import criteria, picture, plan_table, table, wins
-from rapport.rapl.moments import fill_moments, moment_table
+from rapport.rapl.moments import ANSWERS, JUDGED, moment_table, over
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.policies import fill_policies, policies, policy_table
 
@@ -29,6 +29,7 @@ SETTINGS = (
     Setting("avoiding"),
     Setting("wipe"),
     Setting("group"),
+    Setting("group", "none"),
     Setting("covering", "none", "positions"),
     Setting("grouping", "none", "positions"),
     Setting("covering", "none"),
@@ -66,7 +67,17 @@ def main() -> None:
     elif args.plans:
         fill_plans(planned, args.seeds, args.cache, tries=args.tries, told=lambda line: print(line, flush=True))
     elif args.moments:
-        fill_moments(framed, MOMENTS, args.seeds, args.cache, device=args.device, told=lambda x: print(x, flush=True))
+        fill(
+            framed,
+            MOMENTS,
+            args.seeds,
+            args.cache,
+            answers=(0, ANSWERS),
+            names=JUDGED,
+            measure=over,
+            device=args.device,
+            told=lambda line: print(line, flush=True),
+        )
     elif not args.tables:
         fill(
             where,

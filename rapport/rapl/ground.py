@@ -99,12 +99,16 @@ class Ground:
         # A reward that says the same of all says nothing.
         return float(spearmanr(found, true)[0]) if np.ptp(found) > 0 else 0.0
 
+    def over(self, reward: VideoReward, bodies: Sequence[str]) -> float:
+        """The mean of `score` over bodies."""
+        return float(np.mean([self.score(reward, body) for body in bodies]))
+
     def unseen(self, reward: VideoReward) -> float:
         """The mean over the bodies that nothing was learned from."""
-        return float(np.mean([self.score(reward, body) for body in self.world.unseen]))
+        return self.over(reward, self.world.unseen)
 
     def seen(self, reward: VideoReward) -> float:
-        return float(np.mean([self.score(reward, body) for body in self.world.bodies]))
+        return self.over(reward, self.world.bodies)
 
 
 def everywhere(features: Array) -> Tensor:

@@ -5,11 +5,12 @@ A cell that is in the file is not made again, so a run that was stopped goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rapport.rapl.ground import USUAL, WORLDS, Eyes, Size, ground
+from embodied.videos import VideoReward
+from rapport.rapl.ground import USUAL, WORLDS, Eyes, Ground, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.rivals import WITH, WITHOUT, labels
 
@@ -25,7 +26,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Cell:
-    """One reward's correlation with the true return: over bodies learned from, and over those never seen."""
+    """One reward's correlation with what is true: over bodies learned from, and over those never seen."""
 
     world: str
     nuisance: str
@@ -42,6 +43,10 @@ def cells(path: Path) -> list[Cell]:
     return [Cell(**row) for row in lines(path)]
 
 
+Measure = Callable[[Ground, VideoReward, Sequence[str]], float]
+"""How well a reward tells what is true of the test videos of some bodies."""
+
+
 def fill(
     path: Path,
     settings: Sequence[Setting],
@@ -49,15 +54,22 @@ def fill(
     cache: Path,
     *,
     answers: Sequence[int] = ANSWERS,
+    names: Collection[str] = (*WITHOUT, *WITH),
+    measure: Measure = Ground.over,
     size: Size = USUAL,
     device: str = "cpu",
     told: Callable[[str], object] = lambda line: None,
 ) -> None:
-    """Makes the cells that are missing, a seed at a time over all settings, and writes each as it is known."""
+    """Makes the cells that are missing, a seed at a time over all settings, and writes each as it is known.
+
+    answers: 0 makes the rewards that need none. names: of the rewards. measure: of whole videos, unless another is
+    given.
+    """
     for seed in seeds:
         for setting in settings:
             there = {(c.answers, c.reward) for c in cells(path) if setting_of(c) == setting and c.seed == seed}
-            wanted = [(n, name) for n in answers for name in (WITH if n else WITHOUT) if (n, name) not in there]
+            kinds = [(n, name) for n in answers for name in (WITH if n else WITHOUT) if name in names]
+            wanted = [kind for kind in kinds if kind not in there]
             if not wanted:
                 continue
             told(f"{setting.world}, {setting.nuisance}, {setting.eyes}, seed {seed}: {len(wanted)} cells")
@@ -71,8 +83,8 @@ def fill(
                     seed=seed,
                     answers=n,
                     reward=name,
-                    seen=round(made.seen(reward), 4),
-                    unseen=round(made.unseen(reward), 4),
+                    seen=round(measure(made, reward, made.world.bodies), 4),
+                    unseen=round(measure(made, reward, made.world.unseen), 4),
                 )
                 add_line(path, asdict(cell))
 

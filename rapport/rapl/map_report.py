@@ -129,13 +129,22 @@ def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:
 
 
 def plan_table(tried: Sequence[Try]) -> Iterator[str]:
-    yield "| planned by | success | true return | tries |"
-    yield "| --- | --- | --- | --- |"
-    for name in JUDGED:
+    yield "| planned by | success | true return | RAPL's success less this, by seed | tries |"
+    yield "| --- | --- | --- | --- | --- |"
+    shares = {name: _shares(tried, name) for name in JUDGED}
+    for name, share in shares.items():
         rows = [t for t in tried if t.reward == name]
         if rows:
-            share, true = np.mean([t.success for t in rows]), np.mean([t.true for t in rows])
-            yield f"| {name} | {share:.0%} | {true:.3f} | {len(rows)} |"
+            both = sorted(share.keys() & shares["RAPL"].keys())
+            less = str(figure([shares["RAPL"][s] - share[s] for s in both])) if both and name != "RAPL" else ""
+            true, found = np.mean([t.true for t in rows]), np.mean([t.success for t in rows])
+            yield f"| {name} | {found:.0%} | {true:.3f} | {less} | {len(rows)} |"
+
+
+def _shares(tried: Sequence[Try], name: str) -> dict[int, float]:
+    """Of each seed's tries by one reward, how many succeed."""
+    seeds = {t.seed for t in tried if t.reward == name}
+    return {s: float(np.mean([t.success for t in tried if t.reward == name and t.seed == s])) for s in seeds}
 
 
 def picture(found: Sequence[Cell], path: Path) -> None:

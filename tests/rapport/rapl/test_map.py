@@ -11,9 +11,9 @@ from rapport.rapl import map as map_
 from rapport.rapl.ground import WORLDS, Ground, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.map import Cell, Setting, cells, fill
-from rapport.rapl.map_report import criteria, difference, figure, picture, short, table, wins
+from rapport.rapl.map_report import criteria, difference, figure, picture, plan_table, short, table, wins
 from rapport.rapl.planning import by_truth, plan
-from rapport.rapl.plans import fill_plans, plans
+from rapport.rapl.plans import Try, fill_plans, plans
 from rapport.rapl.rivals import WITH, WITHOUT, labels
 
 SMALL = Size(pool=40, demos=3, demos_of=20, test=30, trunk_steps=5)
@@ -108,6 +108,18 @@ def test_tables_and_criteria_are_those_of_the_cells() -> None:
     assert [short(x) for x in (0.5, -0.5, 10.27, -1.27, 1.0)] == [".50", "-.50", "10.27", "-1.27", "1.00"]
     three = figure([0.1, 0.2, 0.3])
     assert three.mean == pytest.approx(0.2) and three.half == pytest.approx(4.303 * 0.1 / 3**0.5, abs=1e-3)
+
+
+def test_plans_are_compared_by_seed() -> None:
+    shares = {"RAPL": (0.5, 1.0, 1.0), "raw transport": (0.0, 0.5, 0.5)}
+    tried = [
+        Try("covering", seed, start, name, -0.1, start < 2 * share)
+        for name, each in shares.items()
+        for seed, share in enumerate(each)
+        for start in (0, 1)
+    ]
+    rows = list(plan_table(tried))
+    assert rows[2:] == ["| raw transport | 33% | -0.100 | .50 ± .00 | 6 |", "| RAPL | 83% | -0.100 |  | 6 |"]
 
 
 def test_a_planner_that_knows_the_truth_succeeds() -> None:
