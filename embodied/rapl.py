@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -54,11 +54,11 @@ class Matching:
     many: Many = "nearest"
 
     def __post_init__(self) -> None:
-        if not self.eps > 0 or self.sweeps < 1 or self.many not in ("nearest", "mean"):
-            raise ValueError(
-                f"eps {self.eps}, sweeps {self.sweeps}, many {self.many!r}; give eps above 0, at least one sweep, and "
-                "nearest or mean"
-            )
+        if not self.eps > 0 or self.sweeps < 1:
+            raise ValueError(f"eps {self.eps}, sweeps {self.sweeps}; give eps above 0 and at least one sweep")
+        for name, kinds in (("cost", Cost), ("gradient", Gradient), ("many", Many)):
+            if (value := getattr(self, name)) not in get_args(kinds):
+                raise ValueError(f"no {name} {value!r}; choose {' or '.join(get_args(kinds))}")
 
     def settings(self) -> dict[str, Any]:
         """Of `transport.plan`."""
@@ -71,7 +71,9 @@ class Head(nn.Module):
     """From the F features of a trunk, standardised (`standard.fit`), to D numbers: [...,F] -> [...,D].
 
     dims: D; 0 leaves the standardised features as they are, the representation that nobody aligned. hidden: widths
-    of ReLU layers before it; none for a linear map from a random orthonormal start, without a bias.
+    of ReLU layers before it; none for a linear map from a random orthonormal start, without a bias. With layers the
+    biases begin at random too: a frame like the mean of all would be mapped to 0, where a cosine has no gradient that
+    is of use.
     """
 
     def __init__(self, size: int, dims: int = 32, hidden: Sequence[int] = (), seed: int = 0) -> None:
@@ -85,13 +87,21 @@ class Head(nn.Module):
             linear = nn.Linear(a, b, bias=bool(hidden))
             nn.init.orthogonal_(linear.weight, generator=draw)
             if hidden:
-                nn.init.zeros_(linear.bias)
+                nn.init.uniform_(linear.bias, -(a**-0.5), a**-0.5, generator=draw)
             layers += [linear, nn.ReLU()]
         self.standard, self.net = Standard(size), nn.Sequential(*layers[:-1])
 
     def forward(self, features: Tensor) -> Tensor:
         mapped: Tensor = self.net(self.standard(features))
         return mapped
+
+
+def trainable(head: Head) -> list[nn.Parameter]:
+    """What there is to train in it. Raises ValueError for nothing."""
+    found = list(head.parameters())
+    if not found:
+        raise ValueError("the head has 0 dims, the features as they are, so there is nothing to train; give it some")
+    return found
 
 
 class Rapl(nn.Module):
@@ -201,7 +211,7 @@ def align(
     demonstrations alone. beta: the rationality of whoever answered, in units of 1/W: W is within [0,2], so without it
     no likelihood would move. loss: of rankings and pairs, on scores times beta; `pairwise(saturating)` is the released
     code's 1 - p (pairs, or 3 videos and the published aim). Ties are held as the loss holds them. Raises ValueError for
-    other kinds of answers.
+    other kinds of answers, and for a head that has nothing to train.
     """
     if aim not in ("demos", "published") or not beta > 0:
         raise ValueError(f"aim {aim!r} and beta {beta}; give demos or published, and beta above 0")
@@ -216,8 +226,16 @@ def align(
         else:
             several = part.kind == "rank" and part.target.shape[1] > 2
             parts.append((plus(near, (1.0, best)) if several else near, part))
-    opt = torch.optim.Adam(rapl.head.parameters(), lr=rate)
+    opt = torch.optim.Adam(trainable(rapl.head), lr=rate)
+    if rapl.head.hidden:
+        opt.register_step_pre_hook(lambda *_: _clip(rapl.head))
     return fit_all(parts, opt, steps=steps, batch=batch, rng=rng, progress=progress)
+
+
+def _clip(head: Head) -> None:
+    """The cosine of a vector near 0 has a gradient in the hundreds, after which no ReLU answers any more. A linear map
+    of hundreds of features has no such vector."""
+    nn.utils.clip_grad_norm_(head.parameters(), 1.0)
 
 
 def negative_square(scale: float = 1e4) -> Callable[[Array], Array]:

@@ -175,20 +175,23 @@ class _Implicit(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found, a = ctx.saved_tensors
-        (grad,) = grads
+        # In double, for the sums of what is nearly nought.
+        found, a = (x.double() for x in ctx.saved_tensors)
+        grad = grads[0].double()
         weighted = grad * found
         r, c = weighted.sum(-1), weighted.sum(-2)
         per_row = torch.where(a > 0, 1 / a.clamp(min=torch.finfo(a.dtype).tiny), 0.0)
         # The last sweep was of the rows: columns sum to b only as far as it has converged, so take what they do sum to.
         column = found.sum(-2)
         schur = torch.diag_embed(column) - found.mT @ (per_row[..., None] * found)
-        # Singular: constants cancel, of the whole and of every block that a sharp plan falls into.
+        # Singular: constants cancel, of the whole and of every block that a sharp plan falls into. What is far below
+        # the largest eigenvalue is the rounding of the plan, which looks like a way on which mass might move.
+        rounding = 1e-10 if grads[0].dtype == torch.float64 else 1e-6
         m = (
-            torch.linalg.pinv(schur, hermitian=True)
+            torch.linalg.pinv(schur, hermitian=True, rtol=rounding)
             @ (c - (found.mT @ (per_row * r)[..., None]).squeeze(-1))[..., None]
         )
         m = m.squeeze(-1)
         l = per_row * (r - (found @ m[..., None]).squeeze(-1))  # noqa: E741
         back = found * (l[..., :, None] + m[..., None, :] - grad) / ctx.eps
-        return back, None, None, None, None, None
+        return back.to(grads[0].dtype), None, None, None, None, None

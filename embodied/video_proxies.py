@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from embodied.rapl import Head
+from embodied.rapl import Head, trainable
 from embodied.records import Array
 from embodied.videos import padding, video
 
@@ -20,17 +20,26 @@ def cloned(head: Head, demos: Sequence[Array], acts: Sequence[Array], *, steps: 
     """Fine-tunes the head so that a linear map of it tells what was done: behaviour cloning, by squares.
 
     demos: features [T,F] each, acts [T,A] each. Returns the share of the actions' variance that it explains in the
-    end. Raises ValueError where the two differ in length.
+    end. Raises ValueError for none, actions that are not such or not finite, and where the two differ in length.
     """
-    if [len(d) for d in demos] != [len(a) for a in acts]:
-        raise ValueError(f"demonstrations of {[len(d) for d in demos]} frames, and {[len(a) for a in acts]} actions")
+    if not demos or [len(d) for d in demos] != [len(a) for a in acts]:
+        raise ValueError(
+            f"demonstrations of {[len(d) for d in demos]} frames, and {[len(a) for a in acts]} actions; give one or "
+            "more, and an action for each frame"
+        )
+    shapes = [list(np.shape(act)) for act in acts]
+    if any(len(shape) != 2 or shape[1] < 1 for shape in shapes) or len({shape[1] for shape in shapes}) > 1:
+        raise ValueError(f"the actions are {shapes}; give [T,A] each, A the same and at least 1")
     x = torch.cat([video(demo, head.size) for demo in demos])
     y = torch.as_tensor(np.concatenate([np.asarray(act, np.float32) for act in acts]))
+    if not torch.isfinite(y).all():
+        raise ValueError(f"{int((~torch.isfinite(y)).sum())} of the actions' numbers are not finite; mend or leave out")
+    learned = trainable(head)
     y = (y - y.mean(0)) / y.std(0, correction=0).clamp(min=1e-6)
     read = nn.Linear(head.dims, y.shape[1])
     nn.init.zeros_(read.weight)
     nn.init.zeros_(read.bias)
-    opt = torch.optim.Adam([*head.parameters(), *read.parameters()], lr=rate)
+    opt = torch.optim.Adam([*learned, *read.parameters()], lr=rate)
     for _ in range(steps):
         loss = ((read(head(x)) - y) ** 2).mean()
         opt.zero_grad()
@@ -54,12 +63,12 @@ def cycled(
     Dwibedi et al. (arXiv 1904.07846), cycle-back regression: with beta the softmax of similarity of u's own frames to
     the soft neighbour of frame i in v, and mu, sigma^2 the mean and variance of an index under beta, the loss is
     (i - mu)^2 / sigma^2 + narrow log sigma, here with i in [0,1] and cosine similarity over `temperature`. Returns the
-    last loss. Raises ValueError for fewer than two demonstrations.
+    last loss. Raises ValueError for fewer than two demonstrations, and for ones that do not fit the head.
     """
     if len(demos) < 2:
         raise ValueError(f"{len(demos)} demonstration: a cycle leads through another video; give at least two")
-    padded, there = padding(demos)
-    opt = torch.optim.Adam(head.parameters(), lr=rate)
+    padded, there = padding([video(demo, head.size) for demo in demos])
+    opt = torch.optim.Adam(trainable(head), lr=rate)
     value = 0.0
     for _ in range(steps):
         first, second = rng.choice(len(demos), 2, replace=False)

@@ -85,10 +85,17 @@ def padding(videos: Sequence[Array | Tensor]) -> tuple[Tensor, Tensor]:
 def ranked(videos: Sequence[Array | Tensor], groups: Array, target: Array, weight: float = 1.0) -> Feedback:
     """Rankings of K videos each: groups int [B,K] of their indices, target [B,K], larger is better, equal is a tie.
 
-    K = 2: comparisons, whose target becomes 1, 0 or .5 each.
+    K = 2: comparisons, whose target becomes 1, 0 or .5 each. Raises ValueError for what is not such.
     """
-    if np.shape(groups) != np.shape(target) or np.ndim(groups) != 2:
-        raise ValueError(f"groups {np.shape(groups)} and target {np.shape(target)}; give both as [B,K]")
+    if np.shape(groups) != np.shape(target) or np.ndim(groups) != 2 or np.shape(groups)[1] < 2:
+        raise ValueError(f"groups {np.shape(groups)} and target {np.shape(target)}; give both as [B,K], K at least 2")
+    if not np.issubdtype(np.asarray(groups).dtype, np.integer):
+        raise ValueError(f"groups are {np.asarray(groups).dtype}; give the indices of videos, whole numbers")
+    if not np.isfinite(target).all():
+        row = int(np.flatnonzero(~np.isfinite(target).all(1))[0])
+        raise ValueError(
+            f"the target of group {row} is {np.asarray(target)[row]}; give finite numbers, or leave it out"
+        )
     if np.size(groups) and (np.min(groups) < 0 or np.max(groups) >= len(videos)):
         raise ValueError(f"groups name videos {np.min(groups)} to {np.max(groups)}, and there are {len(videos)}")
     if (np.diff(np.sort(groups, 1), axis=1) == 0).any():

@@ -154,11 +154,14 @@ def embed(trunk: Trunk, videos: Sequence[Frames], cache: Path | None = None) -> 
     """The features of videos, uint8 [T,H,W,3] each -> float32 [T,size] each; T, H and W may differ.
 
     With a cache folder every video is embedded once per trunk, and a kill at any instant leaves no half file. Features
-    of a video do not depend on those beside it. Raises TrunkError for what is no video.
+    of a video do not depend on those beside it. Raises TrunkError for what is no video, or a folder that cannot be had.
     """
     folder = None if cache is None else cache / trunk.fingerprint()[:16]
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrunkError(atomic.explain(error, folder)) from error
     return [_embedded(trunk, _video(i, video), folder) for i, video in enumerate(videos)]
 
 

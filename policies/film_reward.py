@@ -37,13 +37,20 @@ class RewardFileError(ValueError):
 @dataclass(frozen=True, eq=False)
 class FilmReward:
     """kind: what it is called where it was learned. frames: pictures of an episode that it was learned from. scale:
-    what is paid is the worth times it, so that videos such as those differ in it by a deviation of 1."""
+    what is paid is the worth times it, so that videos such as those differ in it by a deviation of 1. Raises
+    ValueError for a model of other features than the trunk's, and for impossible numbers."""
 
     trunk: FrozenTrunk
     model: Model
     kind: str
     frames: int
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.trunk.size != (wanted := _size(self.model)):
+            raise ValueError(f"a trunk of {self.trunk.size} features, and a model of {wanted}; give those that belong")
+        if self.frames < 1 or not (np.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"{self.frames} frames and a scale of {self.scale}; give at least 1, and above 0")
 
     def worth(self, features: Array) -> float:
         """Of one video by its features, float [T,F]: more is better; for RAPL -W."""
@@ -79,8 +86,7 @@ def load(folder: Path) -> FilmReward:
         model = _made(about["model"], weights)
         fits = trunk.fingerprint() == about["trunk"]
         found = FilmReward(trunk, model, str(about["kind"]), int(about["frames"]), float(about["scale"]))
-        numbers = [torch.tensor(found.scale), *model.state_dict().values()]
-        if not all(bool(torch.isfinite(x).all()) for x in numbers):
+        if not all(bool(torch.isfinite(x).all()) for x in model.state_dict().values()):
             raise ValueError("a number in it is not finite")
     except (OSError, KeyError, TypeError, ValueError, OverflowError, RuntimeError, SafetensorError) as error:
         raise RewardFileError(
@@ -90,6 +96,10 @@ def load(folder: Path) -> FilmReward:
     if not fits:
         raise RewardFileError(f"{folder / TRUNK} is not the trunk that the reward was learned with; put that back")
     return found
+
+
+def _size(model: Model) -> int:
+    return model.head.size if isinstance(model, Rapl) else model.standard.size
 
 
 def _told(model: Model) -> dict[str, Any]:

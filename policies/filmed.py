@@ -158,6 +158,12 @@ def picture(env: gymnasium.Env[Any, Any], like: Array | None = None) -> Array:
     return found
 
 
+def succeeded(info: Mapping[str, Any]) -> float:
+    """Whether an episode did, by what its last step told: 1, 0, or NaN where nothing is told."""
+    told = info.get("success", info.get("is_success"))
+    return float("nan") if told is None else float(told)
+
+
 def smaller(frame: Array) -> Array:
     """uint8 [...,H,W,3] with no side above `LARGEST`, by the mean of whole blocks; what is left over is cut off."""
     factor = -(-max(frame.shape[-3:-1]) // LARGEST)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -14,24 +15,28 @@ from torch import Tensor, nn
 from policies.cpu_torchvision import ensure_torchvision
 from policies.encoders import FrozenTrunk, TrunkError
 
+Colours = tuple[float, float, float]
+SIDE = 112  # pixels, of models that take any number
+
 
 def timm_trunk(
     name: str = "resnet18",
     weights: Path | None = None,
     *,
     pretrained: bool = True,
-    side: int = 112,
+    side: int | None = None,
     seed: int = 0,
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    mean: Colours | None = None,
+    std: Colours | None = None,
 ) -> FrozenTrunk:
     """timm's model of this name without its classifier, frozen: pooled features of frames of side x side pixels.
 
     weights: a safetensors file with timm's names of layers, read from disk; without one, those of timm's hub are
-    downloaded. `pretrained=False` is a random trunk drawn by the seed, a baseline and nothing else. Frames in [0,1] are
-    standardised by mean and std per colour; the default leaves them, as in the published RAPL (arXiv 2310.07932), while
-    timm trained most models with those in the model's `pretrained_cfg`. Raises TrunkError for an unknown name, a file
-    that is not of this model, and where no weights can be had.
+    downloaded. `pretrained=False` is a random trunk drawn by the seed, a baseline and nothing else. side: by default
+    that of a model which takes no other (most vision transformers), else 112. Frames in [0,1] are standardised by mean
+    and std per colour, by default those that timm trained the model with; (0, 0, 0) and (1, 1, 1) leave them, as in the
+    published RAPL (arXiv 2310.07932). Raises TrunkError for an unknown name, a file that is not of this model, a side
+    that it does not take, and where no weights can be had.
     """
     timm = _timm()
     if not timm.is_model(name):
@@ -44,8 +49,15 @@ def timm_trunk(
         net = timm.create_model(name, num_classes=0)
     if weights is not None or pretrained:
         _fill(net, name, _downloaded(name) if weights is None else Path(weights))
+    trained = net.pretrained_cfg
+    mean, std = mean or trained["mean"], std or trained["std"]
+    if not (np.isfinite([*mean, *std]).all() and min(std) > 0):
+        raise TrunkError(f"mean {mean} and std {std}; give three finite numbers each, the latter above 0")
+    if side is None:
+        side = trained["input_size"][-1] if trained.get("fixed_input_size") else SIDE
     settings = {"kind": "timm", "name": name, "side": side, "mean": list(mean), "std": list(std)}
-    return FrozenTrunk(_fitting(Standardised(net, mean, std), name, side), int(net.num_features), side, settings)
+    whole = Standardised(net, mean, std)
+    return FrozenTrunk(whole, _size(whole, name, side), side, settings)
 
 
 class Standardised(nn.Module):
@@ -109,15 +121,15 @@ def _downloaded(name: str) -> Path:
         ) from error
 
 
-def _fitting(net: nn.Module, name: str, side: int) -> nn.Module:
+def _size(net: nn.Module, name: str, side: int) -> int:
+    """How many numbers it makes: what it calls `num_features` may be those before the last layers."""
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros(1, 3, side, side))
+            return int(net.eval()(torch.zeros(1, 3, side, side)).shape[-1])
     except (AssertionError, RuntimeError, ValueError) as error:
         raise TrunkError(
             f"{name} does not take {side} x {side} pixels ({error}); give the side that it was made for"
         ) from error
-    return net
 
 
 def _timm() -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,10 +96,10 @@ def _array(path: Path) -> Frames:
                     f"{path} holds {', '.join(file.files) or 'nothing'}; save numpy.savez(path, frames=frames)"
                 )
             found: Frames = file["frames" if "frames" in file.files else file.files[0]]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, VideoError):
-            raise
-        raise VideoError(f"{path} cannot be read ({error}); {_MEND}") from error
+    except VideoError:
+        raise
+    except Exception as error:  # zip, zlib and numpy each raise their own
+        raise VideoError(f"{path} cannot be read ({type(error).__name__}: {error}); {_MEND}") from error
     if found.dtype != np.uint8 or found.ndim != 4 or found.shape[-1] != 3 or not found.size:
         raise VideoError(
             f"the frames in {path} are {found.dtype} {list(found.shape)}; save uint8 [T,H,W,3], at least one"

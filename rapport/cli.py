@@ -127,10 +127,12 @@ class Train:
     rate: float = 0.0
     """The agent's learning rate; 0: the algorithm's own."""
     reward: Annotated[
-        Literal["rapl", "raw", "frames", "video", "true"] | None, tyro.conf.arg(help_behavior_hint="")
+        Literal["rapl", "published", "raw", "cloning", "cycles", "frames", "released", "video", "true"] | None,
+        tyro.conf.arg(help_behavior_hint=""),
     ] = None
-    """A reward of whole videos. rapl: transport to demonstrations in what rankings aligned. raw: not aligned. frames,
-    video: networks on the same answers. true: the environment's own, for the same agent."""
+    """A reward of whole videos. rapl: transport to demonstrations in what rankings aligned; published: by the paper's
+    objective. raw, cloning, cycles: aligned by nobody, or by proxies. frames, video: networks on the same answers;
+    released: the paper's. true: the environment's own, for the same agent."""
     videos: Folder = None
     """A folder of videos that people rank; alone, or instead of films of --env."""
     demos: Folder = None
@@ -174,8 +176,12 @@ class Compare:
             "pebble-regret",
             "cpl",
             "rapl",
+            "published",
             "raw",
+            "cloning",
+            "cycles",
             "frames",
+            "released",
             "video",
             "true",
         ],
@@ -187,8 +193,8 @@ class Compare:
         "rune",
         "true",
     )
-    """What is compared: rewards of clips, or of whole videos (rapl, raw, frames, video). With true among them, scores
-    are shares of what training on the true reward reaches."""
+    """What is compared: rewards of clips, or of whole videos (rapl to video, see `rapport train --reward`). With true
+    among them, scores are shares of what training on the true reward reaches."""
     budgets: tuple[int, ...] = (100,)
     """Numbers of answers."""
     seeds: int = 5

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from embodied.video_methods import Method
 from rapport.run import RunError, read_json
 
 DEVELOPMENT = 1000  # the first seed on which settings are tuned; comparisons use those from 0 on
@@ -70,7 +71,7 @@ class Cell:
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
 
-FILMED = ("rapl", "raw", "frames", "video")
+FILMED = get_args(Method)
 """Rewards from videos, which see whole episodes and have an agent of their own."""
 
 _FLAGS = {"pebble-regret": {"method": "pebble", "preference": "regret"}, "cpl": {"preference": "cpl"}}

@@ -65,10 +65,11 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
             f"--teacher {options.teacher} does not rank videos, which {', '.join(filmed)} learn from: take "
             f"{', '.join(TEACHERS)}."
         )
-    if filmed and (few := [n for n in options.budgets if n < FEWEST]):
+    least = 2 * FEWEST if "cycles" in filmed else FEWEST  # which lead from one demonstration to another
+    if filmed and (few := [n for n in options.budgets if n < least]):
         raise ValueError(
             f"A budget of {few[0]} answers: {', '.join(filmed)} take their demonstrations from them too; give at least "
-            f"{FEWEST}."
+            f"{least}."
         )
     base = Cell("", "", 0, 0, *given, filmed=bool(filmed))
     cells, trials = [], []

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from embodied.rapl import Head, Rapl, align
 from embodied.records import Array
+from embodied.video_methods import Method, fitted
 from embodied.video_rewards import FrameNet, learn
 from embodied.videos import VideoReward, padding, ranked
 
@@ -39,20 +39,15 @@ def correlations(seed: int, answers: int) -> dict[str, tuple[float, float]]:
     tests = [films(rng, TEST, mix, other) for other in (False, True)]
     demos = [others[i] for i in np.argsort(-worth)[:DEMOS]]
     groups = np.stack([rng.choice(POOL, 3, replace=False) for _ in range(answers)])
-    frames = np.concatenate(pool)
 
-    def aligned(target: Array | None) -> Rapl:
-        head = Head(64, 32 if target is not None else 0, seed=seed)
-        head.standard.fit(frames)
-        reward = Rapl(head, demos)
-        if target is not None:
-            align(reward, ranked(pool, groups, target), np.random.default_rng([seed, 401]))
-        return reward
+    def matched(method: Method, target: Array) -> VideoReward:
+        said = [ranked(pool, groups, target)]
+        return fitted(method, pool, demos, said, np.random.default_rng([seed, 401]), seed=seed)
 
-    net = FrameNet(frames, seed=seed)
+    net = FrameNet(np.concatenate(pool), seed=seed)
     learn(net, ranked(pool, groups, value[groups]), np.random.default_rng([seed, 401]))
     mixed = rng.permuted(value[groups], axis=1)
-    made: list[VideoReward] = [aligned(None), aligned(value[groups]), aligned(mixed), net]
+    made = [matched("raw", mixed), matched("rapl", value[groups]), matched("rapl", mixed), net]
 
     def on(reward: VideoReward) -> tuple[float, float]:
         first, second = (float(spearmanr(reward.worth(*padding(v)).numpy(), true)[0]) for v, true in tests)

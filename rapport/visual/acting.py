@@ -15,7 +15,7 @@ from embodied.records import Array
 from envs.state import check
 from human_ui.clips import encode
 from policies.film_reward import FilmReward
-from policies.filmed import Filmed, FilmError, Timed
+from policies.filmed import Filmed, FilmError, Timed, succeeded
 from policies.sb3 import NotFinite
 from rapport.run import read_json, write_json
 from rapport.train.learner import EVALUATION, Learner
@@ -32,9 +32,11 @@ CLIPS, FPS = 3, 10
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """`plain`: the environment as it is, its clock told. filmed(reward): a copy that is filmed, and paid by it."""
+    """`plain`: the environment as it is, its clock told. limit: steps of an episode. filmed(reward): a copy that is
+    filmed, and paid by it."""
 
     plain: World
+    limit: int
     filmed: Callable[[FilmReward | None], Filmed]
 
 
@@ -59,7 +61,7 @@ def place(settings: Settings) -> Place:
         paid = lambda r: r * reward.scale  # noqa: E731
         return Filmed(env, every, reward.trunk, reward.worth, pay=settings.pay, transform=paid)
 
-    return Place(_seen_as(found, lambda: Timed(found.make(), limit)), filmed)
+    return Place(_seen_as(found, lambda: Timed(found.make(), limit)), limit, filmed)
 
 
 def _length(found: World, seed: int) -> int:
@@ -186,7 +188,7 @@ def looked_at(
                 obs, paid, terminated, truncated, info = env.step(policy(np.asarray(obs)[None])[0])
                 total += float(info.get("own", paid))
                 over = bool(terminated or truncated)
-            own[i], success[i] = total, float(info.get("success", info.get("is_success", np.nan)))
+            own[i], success[i] = total, succeeded(info)
             worth[i] = np.nan if reward is None else env.worth
     finally:
         env.close()

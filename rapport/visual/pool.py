@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from embodied import atomic
 from embodied.records import Array
-from policies.filmed import Filmed, smaller
+from policies.filmed import Filmed, FilmError, smaller, succeeded
 from rapport.run import RunError
 
 NUMBERED = "video-{:05d}"
@@ -43,10 +43,13 @@ class Video:
     success: float = float("nan")
 
 
-def film(make: Callable[[], Filmed], n: int, seed: int, folder: Path, told: Callable[[int], object]) -> list[Video]:
+def film(
+    make: Callable[[], Filmed], limit: int, n: int, seed: int, folder: Path, told: Callable[[int], object]
+) -> list[Video]:
     """n videos of an environment, the same for the same seed; those that are in the folder already are not made again.
 
-    told(k): k are there. Raises FilmError, RunError.
+    limit: steps of an episode; of what its own scripts do no more is used either. told(k): k are there. Raises
+    FilmError, RunError.
     """
     names = [NUMBERED.format(i) for i in range(n)]
     missing = [i for i, name in enumerate(names) if not (folder / f"{name}.npz").exists()]
@@ -55,8 +58,9 @@ def film(make: Callable[[], Filmed], n: int, seed: int, folder: Path, told: Call
         try:
             if hasattr(env.unwrapped, "films"):
                 films: Films = env.unwrapped.films(n, np.random.default_rng([seed, 2]))
+                _check(films, n)
                 for i in missing:
-                    keep(folder, _scripted(names[i], films, i, env.every))
+                    keep(folder, _scripted(names[i], films, i, limit, env.every))
             else:
                 for i in missing:
                     keep(folder, _at_random(names[i], env, np.random.default_rng([seed, 2, i])))
@@ -82,15 +86,39 @@ def _at_random(name: str, env: Filmed, rng: np.random.Generator) -> Video:
         if len(env.film) > len(ends):
             ends.append(len(acts))
         over = bool(terminated or truncated)
-    return _between(name, np.stack(env.film), np.stack(acts), np.array(own), ends, info.get("success", np.nan))
+    return _between(name, np.stack(env.film), np.stack(acts), np.array(own), ends, succeeded(info))
 
 
-def _scripted(name: str, films: Films, i: int, every: int) -> Video:
-    """Of every step of a film those pictures that `Filmed` would take."""
-    steps = films.frames.shape[1]
+def _check(films: Films, n: int) -> None:
+    """Raises FilmError for what is not n videos such as `Films` says."""
+    shapes = {part: np.shape(getattr(films, part, ())) for part in ("frames", "act", "reward", "success")}
+    both = shapes["frames"][:2]
+    right = (
+        len(shapes["frames"]) == 5
+        and both[0] == n
+        and min(shapes["frames"]) > 0
+        and shapes["frames"][4] == 3
+        and np.asarray(films.frames).dtype == np.uint8
+        and len(shapes["act"]) == 3
+        and shapes["act"][:2] == shapes["reward"] == both
+        and shapes["success"] == (n,)
+    )
+    if not right:
+        told = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+        raise FilmError(
+            f"the environment's films({n}, rng) gave {told}; give frames uint8 [N,T,H,W,3], act [N,T,A], reward [N,T] "
+            f"and success [N], N = {n}"
+        )
+
+
+def _scripted(name: str, films: Films, i: int, limit: int, every: int) -> Video:
+    """Of every step of a film those pictures that `Filmed` would take; how one ends that is cut, nobody knows."""
+    whole = films.frames.shape[1]
+    steps = min(whole, limit)
     ends = [*range(every, steps, every), steps]
     frames = np.stack([smaller(films.frames[i, end - 1]) for end in ends])
-    return _between(name, frames, films.act[i], films.reward[i], ends, films.success[i])
+    success = films.success[i] if steps == whole else np.nan
+    return _between(name, frames, films.act[i, :steps], films.reward[i, :steps], ends, success)
 
 
 def _between(name: str, frames: Array, act: Array, own: Array, ends: Sequence[int], success: Any) -> Video:

@@ -35,7 +35,11 @@ FPS = 10
 TITLES = {
     "rapl": "Rankings aligned a representation; the reward is transport to demonstrations in it",
     "raw": "The reward is transport to demonstrations in a representation that nobody aligned",
+    "published": "Rankings aligned a representation by the published objective; the reward is transport in it",
+    "cloning": "The reward is transport to demonstrations in a representation that tells what was done in them",
+    "cycles": "The reward is transport to demonstrations in a representation in which cycles through them lead back",
     "frames": "A network that pays each frame",
+    "released": "A network that pays each frame, by the recipe of RAPL's released code",
     "video": "A network that sees whole videos",
     "true": "The environment's own reward",
 }

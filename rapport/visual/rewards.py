@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from embodied.feedback import Feedback
-from embodied.rapl import Head, Rapl, align
 from embodied.records import Array
-from embodied.video_rewards import FrameNet, VideoNet, demos_first, learn
+from embodied.video_methods import Method, fitted
 from embodied.videos import padding
 from policies import encoders
-from policies.encoders import FrozenTrunk, cached_trunk
+from policies.encoders import FrozenTrunk, TrunkError, cached_trunk
 from policies.film_reward import Model
 from policies.soft_argmax import RECIPE, pretrain
 from rapport.compare.statistics import Interval, paired_difference
@@ -34,15 +33,18 @@ def trunk(settings: Settings, pool: Sequence[Video], folder: Path) -> FrozenTrun
 
 
 def named_trunk(settings: Settings) -> FrozenTrunk | None:
-    """One of timm's, NAME or NAME=WEIGHTS, or a file of a trunk; None where it is to be learned. Raises TrunkError."""
+    """One of timm's, NAME[@SIDE][=WEIGHTS], or a file of a trunk; None where it is to be learned. Raises TrunkError."""
     if settings.trunk == "soft-argmax":
         return None
     name, _, weights = settings.trunk.partition("=")
     if not weights and Path(name).suffix == ".safetensors":
         return encoders.load(Path(name))
+    name, at, side = name.partition("@")
+    if at and not (side.isascii() and side.isdigit()):
+        raise TrunkError(f"the trunk {settings.trunk} is to see {side!r} pixels; give a whole number, {name}@224 say")
     from policies.timm_trunk import timm_trunk  # timm takes a second to load
 
-    return timm_trunk(name, Path(weights) if weights else None)
+    return timm_trunk(name, Path(weights) if weights else None, side=int(side) if at else None)
 
 
 def _pretrained(settings: Settings, pool: Sequence[Video]) -> FrozenTrunk:
@@ -50,22 +52,19 @@ def _pretrained(settings: Settings, pool: Sequence[Video]) -> FrozenTrunk:
     return pretrain([video.frames for video in pool], acts, steps=settings.pretraining, seed=settings.seed)
 
 
-def fit(kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int) -> Model:
-    """kind: rapl, raw, frames or video. pool, demos: features [T,F] each; the latter are used by all kinds."""
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a reward is learned from beside answers: features [T,F] of the videos asked about and of the demonstrations,
+    and what was done in the latter, [T,A] (A = 0: not known)."""
+
+    pool: Sequence[Array]
+    demos: Sequence[Array]
+    acts: Sequence[Array] = ()
+
+
+def fit(kind: Method, seen: Seen, said: Sequence[Feedback], seed: int) -> Model:
     rng = np.random.default_rng([seed, 3])
-    frames = np.concatenate(pool)
-    if kind in ("rapl", "raw"):
-        head = Head(frames.shape[1], 0 if kind == "raw" else 32, seed=seed)
-        head.standard.fit(frames)
-        rapl = Rapl(head, demos)
-        if kind == "rapl":
-            align(rapl, said, rng)
-        return rapl
-    net = (FrameNet if kind == "frames" else VideoNet)(frames, seed=seed)
-    # No demonstration is worse than itself.
-    others = [video for video in pool if not any(np.array_equal(video, demo) for demo in demos)]
-    learn(net, [*said, demos_first(demos, others, rng)] if others else said, rng)
-    return net
+    return fitted(kind, seen.pool, seen.demos, said, rng, seed=seed, acts=seen.acts)
 
 
 def scale(model: Model, pool: Sequence[Array]) -> float:
@@ -90,9 +89,7 @@ class Agreement:
     questions: int
 
 
-def agreement(
-    kind: str, pool: Sequence[Array], demos: Sequence[Array], said: Sequence[Feedback], seed: int
-) -> Agreement:
+def agreement(kind: Method, seen: Seen, said: Sequence[Feedback], seed: int) -> Agreement:
     """In folds: each question is predicted by a reward fitted to the others, so that none is spent on looking."""
     asked = questions(said)
     number = len({int(q) for part in asked for q in part})
@@ -103,7 +100,7 @@ def agreement(
         rest = [part[np.flatnonzero(~o)] for part, o in zip(said, out, strict=True) if not o.all()]
         if not rest:
             continue
-        model = fit(kind, pool, demos, rest, seed)
+        model = fit(kind, seen, rest, seed)
         for part, ids, o in zip(said, asked, out, strict=True):
             if o.any():
                 for question, share in zip(ids[o], _alike(model, part[np.flatnonzero(o)]), strict=True):

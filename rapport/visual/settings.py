@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from embodied.video_methods import Method
 from policies.filmed import Pay
 
-Kind = Literal["rapl", "raw", "frames", "video", "true"]
+Kind = Method | Literal["true"]
 Teacher = Literal["oracle", "mistake", "noisy"]
 Algorithm = Literal["ppo", "sac"]
 TEACHERS: tuple[Teacher, ...] = get_args(Teacher)
@@ -22,8 +23,7 @@ class Settings:
     which are asked about instead of films of the environment. demos: a folder of demonstrations; "": the best of what
     was ranked.
 
-    reward: rapl, transport in an aligned representation; raw, the same in one that nobody aligned; frames and video,
-    networks that learn from the same answers; true, the environment's own, which asks nobody. reward_from: a run whose
+    reward: one of `embodied.video_methods`, or true, the environment's own, which asks nobody. reward_from: a run whose
     reward is paid, learned before; nobody is asked. trunk: soft-argmax, learned here; resnet18 and other names of timm,
     or a file of weights. pay, frames: see `policies.filmed`; an episode gives about so many pictures; 0: as many as the
     reward that is paid was learned from, and 20 for a new one. pool: episodes
@@ -63,6 +63,10 @@ class Settings:
             f"The reward is {self.reward} and one of {self.reward_from} is paid: leave one of them out.": (
                 bool(self.reward_from) and self.reward != "rapl"
             ),
+            "Cloning needs what was done in the demonstrations, and a folder of videos does not tell: take another "
+            "reward, or films of an environment.": (self.reward == "cloning" and bool(self.videos or self.demos)),
+            f"Cycles lead from one demonstration to another, and {self.answers} answers give one: give at least "
+            f"{2 * FEWEST}.": (self.reward == "cycles" and not self.demos and self.answers < 2 * FEWEST),
             f"{self.answers} answers: give at least {least}"
             + ("." if self.demos else ", or a folder of demonstrations with --demos.").rstrip(): (
                 self.asks and self.answers < least

@@ -14,6 +14,7 @@ import torch
 
 from embodied.feedback import Feedback, spent
 from embodied.records import Array
+from embodied.video_methods import UNASKED
 from human_ui import study
 from human_ui.site import TERMS
 from policies import film_reward
@@ -102,7 +103,7 @@ def _check(settings: Settings, ask: Asking | None) -> None:
         raise ValueError(f"Nobody knows which videos of {settings.videos} are good: give a study, whose people say.")
     if ask and not settings.asks:
         raise ValueError("This run asks nobody: leave --ask out.")
-    if settings.videos and settings.videos == settings.demos:
+    if settings.videos and settings.demos and Path(settings.videos).resolve() == Path(settings.demos).resolve():
         raise ValueError(f"{settings.demos} holds the demonstrations and what is asked about: give two folders.")
 
 
@@ -150,9 +151,12 @@ def _learned(
         shown = embed(eyes, [d.frames for d in demos], folder / FEATURES) or [by_name[name] for name in best]
         names = [d.name for d in demos] or best
     show.doing("learning the reward")
-    model = rewards.fit(settings.reward, seen, shown, said, settings.seed)
+    done = {video.name: video.act for video in videos}
+    known = rewards.Seen(seen, shown, [d.act for d in demos] or [done[name] for name in best])
+    assert settings.reward != "true"
+    model = rewards.fit(settings.reward, known, said, settings.seed)
     found = FilmReward(eyes, model, settings.reward, settings.frames, rewards.scale(model, seen))
-    agreed = rewards.agreement(settings.reward, seen, shown, said, settings.seed)
+    agreed = rewards.agreement(settings.reward, known, said, settings.seed)
     found.save(folder / REWARD)
     worth = {video.name: float(w) for video, w in zip(videos, found.worths(seen), strict=True)}
     if rewards.alike(np.array([*worth.values()])):
@@ -176,9 +180,8 @@ def _learned(
 def _filmed(settings: Settings, folder: Path, where: acting.Place | None, show: Show) -> list[Video]:
     assert where is not None
     total = settings.pool
-    return pool.film(
-        lambda: where.filmed(None), total, settings.seed, folder / POOL, lambda k: show.doing(f"filming {k} of {total}")
-    )
+    told = lambda k: show.doing(f"filming {k} of {total}")  # noqa: E731
+    return pool.film(lambda: where.filmed(None), where.limit, total, settings.seed, folder / POOL, told)
 
 
 @contextmanager
@@ -228,7 +231,7 @@ def _asked(
                 "give videos that can be told apart, or --demos, or ask others in another --out."
             )
     rest = learned_from(said, queries, best)
-    if settings.reward != "raw" and not sum(len(part) for part in rest):
+    if settings.reward not in UNASKED and not sum(len(part) for part in rest):
         raise TooFewVideos(
             f"Of {len(queries)} questions about {len(videos)} videos none is left to learn from: they were skipped, or "
             "show a demonstration. Ask more, give more videos, or demonstrations of their own with --demos."

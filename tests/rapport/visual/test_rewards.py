@@ -8,7 +8,7 @@ import pytest
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Query, Rank
 from rapport.visual.questions import learned_from, triplets
-from rapport.visual.rewards import agreement, alike, fit, questions, scale
+from rapport.visual.rewards import Seen, agreement, alike, fit, questions, scale
 
 
 def said_of(people, n=60, right=False):
@@ -29,7 +29,7 @@ def said_of(people, n=60, right=False):
 
 def test_people_who_agree_on_noise_do_not_foretell_each_other():
     films, said = said_of(("ann", "bob"))
-    found = agreement("video", films, films[:2], said, 0)
+    found = agreement("video", Seen(films, films[:2]), said, 0)
     assert found.rankings == 120 and found.questions == 60
     # A random order of three has a share of .5 of its pairs in common with another, and a deviation of .32.
     assert found.share.value == pytest.approx(0.5, abs=4 * 0.32 / math.sqrt(60))
@@ -38,14 +38,14 @@ def test_people_who_agree_on_noise_do_not_foretell_each_other():
 
 def test_what_is_more_than_noise_is_foretold():
     films, said = said_of(("ann", "bob"), right=True)
-    assert agreement("video", films, films[:2], said, 0).share.low > 0.6
+    assert agreement("video", Seen(films, films[:2]), said, 0).share.low > 0.6
 
 
 def test_videos_that_are_all_alike_are_worth_the_same_and_scale_nothing():
     films = [np.ones((3, 4), np.float32)] * 5
     for kind in ("raw", "video"):  # where every video is a demonstration, none is worse than one
         _, said = said_of(("ann",), n=5)
-        model = fit(kind, films, films[:2], said, 0)
+        model = fit(kind, Seen(films, films[:2]), said, 0)
         assert scale(model, films) == 1.0
     assert alike(np.array([3.0, 3.0 + 1e-7])) and not alike(np.array([3.0, 3.1]))
 
