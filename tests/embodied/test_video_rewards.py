@@ -94,6 +94,21 @@ def test_cloning_keeps_what_tells_the_actions_and_refuses_other_lengths() -> Non
     assert cloned(Head(30, 4), demos, acts) > 0.95
     with pytest.raises(ValueError, match="frames, and"):
         cloned(Head(30, 4), demos, [a[:5] for a in acts])
+    with pytest.raises(ValueError, match=r"\[\] frames, and \[\] actions; give one or more"):
+        cloned(Head(30, 4), [], [])
+    for wrong in ([a[:, 0] for a in acts], [acts[0][:, :1], *acts[1:]], [a[:, :0] for a in acts]):
+        with pytest.raises(ValueError, match=r"give \[T,A\] each"):
+            cloned(Head(30, 4), demos, wrong)
+    head = Head(30, 4)
+    before = head.net[0].weight.detach().clone()
+    with pytest.raises(ValueError, match="1 of the actions' numbers are not finite"):
+        cloned(head, demos, [np.where(np.arange(40).reshape(20, 2) == 3, np.nan, acts[0]), *acts[1:]])
+    assert torch.equal(head.net[0].weight, before)
+    for learn_from in (lambda h: cloned(h, demos, acts), lambda h: cycled(h, demos, rng)):
+        with pytest.raises(ValueError, match="nothing to train"):
+            learn_from(Head(30, 0))
+    with pytest.raises(ValueError, match=r"not \[T,9\]"):
+        cycled(Head(9, 4), demos, rng)
 
 
 def test_cycles_lead_back_where_two_videos_show_the_same() -> None:

@@ -40,7 +40,7 @@ def test_torchvision_is_importable_and_once_is_enough() -> None:
 
 
 def test_features_are_those_that_timm_pools_from_the_files_weights(model: torch.nn.Module, weights: Path) -> None:
-    trunk = timm_trunk(NAME, weights, side=64)
+    trunk = timm_trunk(NAME, weights, side=64, mean=(0, 0, 0), std=(1, 1, 1))
     assert trunk.size == 512 and not any(p.requires_grad for p in trunk.net.parameters())
     with torch.no_grad():
         pictures = torch.from_numpy(FRAMES.reshape(6, 64, 64, 3)).permute(0, 3, 1, 2) / 255
@@ -48,13 +48,25 @@ def test_features_are_those_that_timm_pools_from_the_files_weights(model: torch.
     np.testing.assert_allclose(trunk(FRAMES), own.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_colours_are_standardised_where_that_is_asked_for(weights: Path) -> None:
-    mean, std = (0.4, 0.5, 0.6), (0.5, 0.5, 0.5)
-    plain, other = timm_trunk(NAME, weights, side=64), timm_trunk(NAME, weights, side=64, mean=mean, std=std)
-    scaled = (torch.from_numpy(FRAMES[0]).permute(0, 3, 1, 2) / 255 - torch.tensor(mean).reshape(3, 1, 1)) / 0.5
-    with torch.no_grad():
-        np.testing.assert_allclose(other(FRAMES[0]), plain.net(scaled).numpy(), rtol=1e-4, atol=1e-4)
-    assert other.fingerprint() != plain.fingerprint()
+def test_colours_are_standardised_as_the_model_was_trained_or_as_is_asked_for(weights: Path) -> None:
+    plain = timm_trunk(NAME, weights, side=64, mean=(0, 0, 0), std=(1, 1, 1))
+    own = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, which timm's resnet18 learned from
+    for mean, std, trunk in (
+        (*own, timm_trunk(NAME, weights, side=64)),
+        ((0.4, 0.5, 0.6), (0.5, 0.5, 0.5), timm_trunk(NAME, weights, side=64, mean=(0.4, 0.5, 0.6), std=(0.5,) * 3)),
+    ):
+        middle, spread = (torch.tensor(x).reshape(3, 1, 1) for x in (mean, std))
+        scaled = (torch.from_numpy(FRAMES[0]).permute(0, 3, 1, 2) / 255 - middle) / spread
+        with torch.no_grad():
+            np.testing.assert_allclose(trunk(FRAMES[0]), plain.net(scaled).numpy(), rtol=1e-4, atol=1e-4)
+        assert trunk.fingerprint() != plain.fingerprint()
+    with pytest.raises(TrunkError, match=r"std \(0, 0, 0\); give three finite"):
+        timm_trunk(NAME, weights, std=(0, 0, 0))
+
+
+def test_the_size_is_that_of_what_comes_out() -> None:
+    trunk = timm_trunk("mobilenetv3_small_100", pretrained=False, side=32)
+    assert trunk(FRAMES).shape == (2, 3, trunk.size) == (2, 3, 1024)  # it calls 576 its number of features
 
 
 def test_saved_and_loaded_it_is_the_same(weights: Path, tmp_path: Path) -> None:
@@ -100,8 +112,10 @@ def test_a_name_or_side_that_timm_has_not_is_told() -> None:
     with pytest.raises(TrunkError, match=r"no model 'resnet17'"):
         timm_trunk("resnet17", pretrained=False)
     with pytest.raises(TrunkError, match=r"vit_tiny_patch16_224 does not take 112 x 112 pixels"):
-        timm_trunk("vit_tiny_patch16_224", pretrained=False)
-    assert timm_trunk("vit_tiny_patch16_224", pretrained=False, side=224).size == 192
+        timm_trunk("vit_tiny_patch16_224", pretrained=False, side=112)
+    trunk = timm_trunk("vit_tiny_patch16_224", pretrained=False)
+    assert (trunk.size, trunk.side) == (192, 224)  # of itself, where it takes no other
+    assert timm_trunk(NAME, pretrained=False).side == 112
 
 
 def test_a_strangers_file_names_no_folder_and_no_place_on_a_hub(weights: Path, tmp_path: Path) -> None:

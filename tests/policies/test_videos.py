@@ -129,6 +129,23 @@ def test_arrays_that_are_no_video_are_told(arrays: dict[str, np.ndarray], said: 
         read_video(tmp_path / "a.npz")
 
 
+def test_arrays_that_are_damaged_are_told(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", frames=np.random.default_rng(0).integers(0, 9, (4, 8, 8, 3), np.uint8))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    middle = len(whole) // 2
+    np.save(tmp_path / "array.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    broken = {
+        "cut.npz": whole[:middle],
+        "changed.npz": whole[:middle] + bytes(255 - b for b in whole[middle : middle + 40]) + whole[middle + 40 :],
+        "named.npz": (tmp_path / "array.npy").read_bytes(),
+        "empty.npz": b"",
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(VideoError, match=rf"{name} cannot be read .*; save it again"):
+            read_video(tmp_path / name)
+
+
 def test_folders_without_videos_and_impossible_numbers_are_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(VideoError, match="has no videos; give a folder with some"):

@@ -6,6 +6,7 @@ import pytest
 import tyro
 
 from rapport.cli import Compare, Train
+from rapport.compare.cells import FILMED
 from rapport.compare.command import plan
 from rapport.visual.command import about_videos, settings_of
 
@@ -20,6 +21,12 @@ def test_every_cell_is_a_run_about_videos_of_one_agent():
         assert own.algorithm == "ppo" and own.answers == (cell.answers or 100)
 
 
+def test_every_reward_of_videos_can_be_compared_and_trained():
+    for method in FILMED:
+        assert settings_of(tyro.cli(Train, args=["--env", "E", "--reward", method])).reward == method
+        assert tyro.cli(Compare, args=["--envs", "E", "--methods", method]).methods == (method,)
+
+
 def test_clips_and_videos_are_not_mixed():
     with pytest.raises(ValueError, match="compare them apart"):
         plan(Compare(envs=("E",), methods=("rapl", "pebble")))
@@ -32,6 +39,8 @@ def test_what_no_cell_could_be_run_with_is_refused_before_the_first():
         plan(Compare(envs=("E",), methods=("rapl", "true"), teacher="skip"))
     with pytest.raises(ValueError, match="A budget of 5 answers: rapl take"):
         plan(Compare(envs=("E",), methods=("rapl", "true"), budgets=(5, 30)))
+    with pytest.raises(ValueError, match="give at least 12"):
+        plan(Compare(envs=("E",), methods=("rapl", "cycles"), budgets=(10, 30)))
 
 
 def test_other_comparisons_keep_the_folders_that_they_had():

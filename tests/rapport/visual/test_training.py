@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from embodied.episodes import Episodes
 from embodied.store import Store
+from embodied.video_rewards import FrameNet
 from policies import film_reward
+from policies.filmed import FilmError
 from policies.soft_argmax import pretrain
 from rapport.run import read_json
 from rapport.train.spaces import SpaceError
+from rapport.train.people import Asking
 from rapport.visual import learn_from_videos, pool
+from rapport.visual.acting import place
 from rapport.visual.command import lines
 from rapport.visual.report import write_report
 from rapport.visual.training import Show
@@ -59,7 +63,7 @@ def test_a_run_learns_a_reward_and_a_policy_and_reports(settings, tmp_path):
     assert np.std(reward([v.frames for v in videos])) * reward.scale == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["raw", "frames", "video", "true"])
+@pytest.mark.parametrize("kind", ["published", "raw", "cloning", "frames", "released", "video", "true"])
 def test_other_rewards_come_from_the_same_answers(settings, tmp_path, kind):
     own = settings(reward=kind)
     result = learn_from_videos(own, tmp_path / kind)
@@ -134,6 +138,9 @@ def test_pictures_of_several_sizes_are_refused(settings, tmp_path):
         ({"videos": "nowhere"}, "a study, whose people"),
         ({"trunk": "nowhere.safetensors"}, "cannot be read"),
         ({"trunk": "resnet18=nowhere"}, "weights nowhere cannot be read"),
+        ({"trunk": "resnet18@big"}, "see 'big' pixels"),
+        ({"reward": "cloning", "demos": "nowhere"}, "Cloning needs what was done"),
+        ({"reward": "cycles"}, "8 answers give one: give at least 12"),
         ({"frames": -1}, "-1 pictures"),
         ({"horizon": -5}, "-5 steps"),
         ({"steps": 5}, "ten steps"),
@@ -143,6 +150,32 @@ def test_settings_that_cannot_work_say_why(settings, tmp_path, wrong, says):
     with pytest.raises(ValueError, match=says):
         learn_from_videos(settings(**wrong), tmp_path / "run")
     assert not (tmp_path / "run").exists()  # so that the same command with the mend is not refused
+
+
+def test_scripted_films_are_as_long_as_an_episode(settings, tmp_path):
+    def filmed(horizon):
+        where = place(settings("Scripted", horizon=horizon, frames=4))
+        return pool.film(lambda: where.filmed(None), where.limit, 2, 0, tmp_path / str(horizon), lambda k: None)[0]
+
+    cut, whole = filmed(8), filmed(12)
+    assert cut.frames[:, 0, 0, 0].tolist() == [1, 3, 5, 7] and whole.frames[:, 0, 0, 0].tolist() == [2, 5, 8, 11]
+    assert cut.own.tolist() == [1, 5, 9, 13] and cut.act[:, 0].tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert np.isnan(cut.success) and whole.success == 1  # nobody saw how the first ends
+    with pytest.raises(FilmError, match=r"films\(2, rng\) gave frames \[1, 12, 24, 32, 3\], .*N = 2"):
+        where = place(settings("Fewer"))
+        pool.film(lambda: where.filmed(None), where.limit, 2, 0, tmp_path / "fewer", lambda k: None)
+
+
+def test_a_world_may_not_know_whether_it_succeeds(settings, tmp_path):
+    assert learn_from_videos(settings("Silent", reward="raw"), tmp_path / "run")["success_after"] is None
+
+
+def test_demonstrations_that_are_also_asked_about_are_refused_however_the_folder_is_spelled(settings, tmp_path):
+    for name in ("demos", "other"):
+        (tmp_path / name).mkdir()
+    own = settings(videos=str(tmp_path / "demos"), demos=str(tmp_path / "other" / ".." / "demos"))
+    with pytest.raises(ValueError, match="give two folders"):
+        learn_from_videos(own, tmp_path / "run", ask=Asking(tmp_path / "study", None, "", 1.0, "rank"))
 
 
 def test_a_folder_of_demonstrations_is_near_to_itself(settings, tmp_path):
@@ -245,3 +278,12 @@ def test_a_damaged_reward_is_refused_with_its_name(settings, tmp_path):
         (copy / name).write_bytes((copy / name).read_bytes()[:20])
         with pytest.raises(film_reward.RewardFileError, match="no whole reward"):
             film_reward.load(copy)
+    kept = tmp_path / "run" / "reward"
+    about, whole = read_json(kept / "reward.json"), film_reward.load(kept)
+    for wrong in ({"frames": 0}, {"scale": -1.0}, {"scale": float("nan")}):
+        (kept / "reward.json").write_text(json.dumps({**about, **wrong}))
+        with pytest.raises(film_reward.RewardFileError, match="give at least 1, and above 0"):
+            film_reward.load(kept)
+    narrow = FrameNet(np.zeros((2, 7), np.float32))
+    with pytest.raises(ValueError, match=f"a trunk of {whole.trunk.size} features, and a model of 7"):
+        replace(whole, model=narrow)

@@ -1,5 +1,7 @@
 """A small world that draws itself, and ways in which a user's own may not."""
 
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -30,6 +32,33 @@ class Dot(gymnasium.Env):
         column = int((self.at + 2) / 4 * (self.WIDTH - 3))
         frame[:, column : column + 3] = 255
         return frame
+
+
+class Scripted(Dot):
+    """Has films of its own, each twelve steps long, of which the t-th picture is t grey, and is paid t."""
+
+    STEPS = 12
+
+    def films(self, n, rng):
+        t = np.arange(self.STEPS)
+        frames = np.broadcast_to(t[:, None, None, None], (n, self.STEPS, 24, 32, 3)).astype(np.uint8)
+        act = np.broadcast_to(t[:, None], (n, self.STEPS, 1)).astype(np.float32)
+        return SimpleNamespace(frames=frames, act=act, reward=np.tile(t * 1.0, (n, 1)), success=np.ones(n))
+
+
+class Fewer(Scripted):
+    """Gives one film too few."""
+
+    def films(self, n, rng):
+        return super().films(n - 1, rng)
+
+
+class Silent(Dot):
+    """Says that it does not know whether it succeeds."""
+
+    def step(self, action):
+        *found, _ = super().step(action)
+        return *found, {"success": None}
 
 
 class Undrawn(Dot):
