@@ -162,7 +162,7 @@ def test_identical_frames_and_one_frame_have_a_worth(world: dict) -> None:  # ty
 
 
 def sweeps(rng: np.random.Generator, n: int) -> tuple[list[Array], Array]:
-    """Two positions: one sweeps over some of [-1,1], the more the better, the other stays. Frames lie about the mean."""
+    """Two positions: one sweeps some of [-1,1], the more the better; the other stays. Frames lie near the mean."""
     middle, reach, way = rng.uniform(-1, 1, (n, 1)), rng.uniform(0, 1, (n, 1)), rng.choice([-1, 1], (n, 1))
     x = np.clip(middle + reach * way * np.linspace(-1, 1, STEPS), -1, 1)
     y = rng.uniform(-1, 1, (n, 1)) + rng.normal(0, 0.1, x.shape)

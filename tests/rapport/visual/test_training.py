@@ -19,8 +19,8 @@ from policies import film_reward
 from policies.filmed import FilmError
 from policies.soft_argmax import pretrain
 from rapport.run import read_json
-from rapport.train.spaces import SpaceError
 from rapport.train.people import Asking
+from rapport.train.spaces import SpaceError
 from rapport.visual import learn_from_videos, pool
 from rapport.visual.acting import place
 from rapport.visual.command import lines
