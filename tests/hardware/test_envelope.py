@@ -124,7 +124,7 @@ def test_an_arm_at_its_limits_and_at_full_speed_can_be_stopped_too(made, seed):
 
 @pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_arm_at_any_rate_is_kept(seed):
     rng = np.random.default_rng(seed)
     n, rate = int(rng.integers(5, 8)), float(rng.choice([50, 100, 125, 500]))

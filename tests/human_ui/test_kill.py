@@ -19,7 +19,7 @@ from human_ui.server import listen
 from human_ui.site import open_site
 from tests.human_ui.served import clip, make_study
 
-KILLS = int(os.environ.get("KILLS", "8"))
+KILLS = int(os.environ.get("KILLS", "4"))
 PEOPLE = 6
 
 

@@ -74,10 +74,9 @@ def test_on_the_point_the_better_of_two_is_nearer_the_optimum():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(
-    ("domain", "picture"), [pytest.param("delivery", "policies.png", marks=pytest.mark.long), ("point", None)]
-)
+@pytest.mark.parametrize(("domain", "picture"), [("delivery", "policies.png"), ("point", None)])
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path, domain, picture):
     command = [sys.executable, "-m", "rapport", "reproduce", "cpl", "--domain", domain, "--seed", "22", "--json"]
     command += ["--out", str(tmp_path)]

@@ -47,7 +47,7 @@ def start(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_killed_and_still_the_same(times, tmp_path):
     begun = time.monotonic()
     whole = start(tmp_path / "whole").communicate()[0].split()

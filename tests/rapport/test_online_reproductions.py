@@ -73,7 +73,7 @@ def test_a_fixed_point_is_one() -> None:
 @pytest.mark.parametrize(
     ("key", "domain"),
     [
-        pytest.param(key, domain, marks=[pytest.mark.long] if domain == "tutor" and key != "p3o" else [])
+        pytest.param(key, domain, marks=[pytest.mark.long] if domain == "tutor" else [])
         for key, (file, _) in KEYS.items()
         for domain in file.DOMAINS
     ],

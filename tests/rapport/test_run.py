@@ -100,7 +100,7 @@ def test_a_finished_run_is_shown_and_said_to_be_finished(tiny_run, tmp_path, cap
     assert (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("reward", ["none", pytest.param("true", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reward", ["none", pytest.param("true", marks=[pytest.mark.slow, pytest.mark.long])])
 def test_runs_without_questions_go_on_too(reward, tiny_recipe, tmp_path):
     settings = Settings(seed=2, answers=0, reward=reward, held_out=16, recipe=tiny_recipe)
     whole = train(settings, tmp_path / "whole")

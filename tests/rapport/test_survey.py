@@ -74,6 +74,7 @@ def test_a_wrong_likelihood_misleads():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_reproduction_holds_on_a_seed_that_nothing_was_tuned_on(tmp_path):
     command = [sys.executable, "-m", "rapport", "reproduce", "survey", "--seed", "23", "--json", "--out", str(tmp_path)]

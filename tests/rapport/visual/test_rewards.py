@@ -1,12 +1,16 @@
 """How far a reward agrees with rankings that it has not learned from."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Query, Rank
+from embodied.video_methods import UNASKED, Method
+from embodied.videos import padding
 from rapport.visual.questions import learned_from, triplets
 from rapport.visual.rewards import Seen, agreement, alike, fit, questions, scale
 
@@ -25,6 +29,17 @@ def said_of(people, n=60, right=False):
             Answer(f"{who}{k}", f"q{k}", who, "person", order, seq=len(said) + m + 1) for m, who in enumerate(people)
         ]
     return films, learned_from(said, asked, [])
+
+
+@pytest.mark.parametrize("kind", get_args(Method))
+def test_every_kind_is_learned_from_what_was_said(kind):
+    films, said = said_of(("ann",), right=True)
+    acts = [film[:, 1:2] for film in films[:2]]
+    model = fit(kind, Seen(films, films[:2], acts), said, 0)
+    worth = model.worth(*padding(films))
+    assert worth.shape == (60,) and torch.isfinite(worth).all() and not alike(worth.numpy())
+    again = fit(kind, Seen(films, films[:2], acts), [] if kind in UNASKED else said, 0)
+    assert torch.equal(again.worth(*padding(films)), worth)
 
 
 def test_people_who_agree_on_noise_do_not_foretell_each_other():

@@ -63,7 +63,7 @@ def test_a_run_learns_a_reward_and_a_policy_and_reports(settings, tmp_path):
     assert np.std(reward([v.frames for v in videos])) * reward.scale == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", ["published", "raw", "cloning", "frames", "released", "video", "true"])
+@pytest.mark.parametrize("kind", ["raw", "cloning", "video", "true"])
 def test_other_rewards_come_from_the_same_answers(settings, tmp_path, kind):
     own = settings(reward=kind)
     result = learn_from_videos(own, tmp_path / kind)
@@ -251,7 +251,7 @@ def test_how_many_steps_there_are_is_told_in_whole_rollouts(settings, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(settings, tmp_path):
-    own = settings(steps=512, sessions=8)
+    own = settings(steps=256, sessions=4)
     learn_from_videos(own, tmp_path / "whole")
     code = (
         "import json, sys; from rapport.visual import Settings, learn_from_videos; "
@@ -259,7 +259,7 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(settings, tmp_path
     )
     run = [sys.executable, "-c", code, json.dumps(asdict(own)), str(tmp_path / "part")]
     rng, kills = np.random.default_rng(0), 0
-    for _ in range(8):
+    for _ in range(4):
         child = subprocess.Popen(run, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
         time.sleep(float(rng.uniform(3, 9)))
         if child.poll() is None:
