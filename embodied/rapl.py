@@ -70,10 +70,10 @@ class Matching:
 class Head(nn.Module):
     """From the F features of a trunk, standardised (`standard.fit`), to D numbers: [...,F] -> [...,D].
 
-    dims: D; 0 leaves the standardised features as they are, the representation that nobody aligned. hidden: widths
-    of ReLU layers before it; none for a linear map from a random orthonormal start, without a bias. With layers the
-    biases begin at random too: a frame like the mean of all would be mapped to 0, where a cosine has no gradient that
-    is of use.
+    dims: D, at most F; 0 leaves the standardised features as they are, the representation that nobody aligned. hidden:
+    widths of ReLU layers before it; none for a linear map from a random orthonormal start, without a bias. With layers
+    the biases begin at random too: a frame like the mean of all would be mapped to 0, where a cosine has no gradient
+    that is of use.
     """
 
     def __init__(self, size: int, dims: int = 32, hidden: Sequence[int] = (), seed: int = 0) -> None:
@@ -207,6 +207,7 @@ def align(
 ) -> FitReport:
     """Trains the head on rankings, pairs or choices of videos, whose observations are features [B,K,T,F].
 
+    steps: enough for a linear head; look at the losses of one with hidden layers, which may need several times as many.
     aim: see the head of this file; with pairs and choices, which leave nothing to anchor, "demos" trains on the
     demonstrations alone. beta: the rationality of whoever answered, in units of 1/W: W is within [0,2], so without it
     no likelihood would move. loss: of rankings and pairs, on scores times beta; `pairwise(saturating)` is the released

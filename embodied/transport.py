@@ -19,6 +19,7 @@ Gradient = Literal["unrolled", "implicit"]
 
 LOOK = 10  # sweeps between two looks at the marginals
 SAFE = 0.9  # of the largest exponent
+ROUNDED = 1e4  # of an exponent: float32 rounds a larger one by a thousandth and more
 
 
 def pair_cost(x: Tensor, y: Tensor, kind: Cost = "cosine") -> Tensor:
@@ -117,7 +118,10 @@ def _sweep(cost: Tensor, a: Tensor, b: Tensor, eps: float, sweeps: int, toleranc
     """By products with exp(-C/eps) where nothing can overflow, which is much faster, else by logarithms."""
     kernel = -(cost - cost.detach().amin((-2, -1), keepdim=True)) / eps
     # u and v stay within e^(2 range), where range is that of the exponents.
-    if 2 * float(-kernel.detach().min()) < SAFE * math.log(torch.finfo(cost.dtype).max):
+    largest = float(-kernel.detach().min()) if kernel.numel() else 0.0
+    if cost.dtype == torch.float32 and largest > ROUNDED:
+        return _sweep(cost.double(), a.double(), b.double(), eps, sweeps, tolerance).to(cost.dtype)
+    if 2 * largest < SAFE * math.log(torch.finfo(cost.dtype).max):
         return _scaled(kernel.exp(), a, b, sweeps, tolerance)
     return _logarithms(kernel, a, b, sweeps, tolerance)
 
@@ -154,7 +158,7 @@ def _logarithms(kernel: Tensor, a: Tensor, b: Tensor, sweeps: int, tolerance: fl
 
 def _settled(tolerance: float, sweep: int, columns: Tensor, b: Tensor) -> bool:
     """Whether the columns sum to what they should, while the rows do exactly."""
-    if not tolerance or not sweep or sweep % LOOK:
+    if not tolerance or not sweep or sweep % LOOK or not columns.numel():
         return False
     return float((columns.detach() - b).abs().sum(-1).max()) <= tolerance
 

@@ -9,7 +9,7 @@ videos.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,12 +24,12 @@ UNASKED: tuple[Method, ...] = ("raw", "cloning", "cycles")
 """Those that look at no answer."""
 
 DIMS = 32
-FEW = 32  # features, of which a head has to make more than they are
+FEW = 32  # features: a handful of positions, say, of which a linear map makes too little
 
 
 def head_of(frames: Array, seed: int, dims: int = DIMS) -> Head:
-    """Linear, standardised on frames [N,F]; with a hidden layer where F is small, a handful of positions say. dims 0:
-    none."""
+    """Linear, standardised on frames [N,F]; with a hidden layer where F is below `FEW`. dims 0: the features as they
+    are."""
     size = frames.shape[1]
     head = Head(size, 16, (64,), seed=seed) if dims and size < FEW else Head(size, dims, seed=seed)
     head.standard.fit(frames)
@@ -46,12 +46,19 @@ def fitted(
     seed: int,
     acts: Sequence[Array] = (),
 ) -> Rapl | FrameNet | VideoNet:
-    """pool, demos: features [T,F] each. said: rankings, pairs or choices of videos of the pool; may be nothing.
+    """pool, demos: features [T,F] each. said: rankings, pairs or choices of videos of the pool; nothing
+    will do for those of `UNASKED`, and for `frames` and `video`, which then learn from the demonstrations alone.
 
     seed: of the weights it starts from; rng: of what is drawn on the way. acts: what was done in each demonstration,
     [T,A], for `cloning`. `frames` and `video` learn from the demonstrations too, as better than any video of the pool.
     Raises ValueError for what a method cannot be learned from.
     """
+    if method not in get_args(Method):
+        raise ValueError(f"no method {method!r}; choose {', '.join(get_args(Method))}")
+    if not len(pool) or not len(demos):
+        raise ValueError(f"{len(pool)} videos and {len(demos)} demonstrations; give at least one of each")
+    if not said and method in ("rapl", "published", "released"):
+        raise ValueError(f"nothing was said that {method} could learn from; give rankings, or one of {UNASKED}")
     frames = np.concatenate(pool)
     if method in ("rapl", "published", "raw", "cloning", "cycles"):
         head = head_of(frames, seed, 0 if method == "raw" else DIMS)

@@ -17,21 +17,22 @@ from embodied.videos import padding, video
 
 
 def cloned(head: Head, demos: Sequence[Array], acts: Sequence[Array], *, steps: int = 200, rate: float = 5e-3) -> float:
-    """Fine-tunes the head so that a linear map of it tells what was done: behaviour cloning, by squares.
+    """Fine-tunes the head so that a linear map of it tells what is done next: behaviour cloning, by squares.
 
-    demos: features [T,F] each, acts [T,A] each. Returns the share of the actions' variance that it explains in the
+    demos: features [T,F] each, acts [T,A] each: a frame is what its action led to, and the next action is told from it.
+    Returns the share of the actions' variance that it explains in the
     end. Raises ValueError for none, actions that are not such or not finite, and where the two differ in length.
     """
-    if not demos or [len(d) for d in demos] != [len(a) for a in acts]:
+    if not demos or [len(d) for d in demos] != [len(a) for a in acts] or min(map(len, demos)) < 2:
         raise ValueError(
             f"demonstrations of {[len(d) for d in demos]} frames, and {[len(a) for a in acts]} actions; give one or "
-            "more, and an action for each frame"
+            "more of at least two frames, and an action for each frame"
         )
     shapes = [list(np.shape(act)) for act in acts]
     if any(len(shape) != 2 or shape[1] < 1 for shape in shapes) or len({shape[1] for shape in shapes}) > 1:
         raise ValueError(f"the actions are {shapes}; give [T,A] each, A the same and at least 1")
-    x = torch.cat([video(demo, head.size) for demo in demos])
-    y = torch.as_tensor(np.concatenate([np.asarray(act, np.float32) for act in acts]))
+    x = torch.cat([video(demo, head.size)[:-1] for demo in demos])
+    y = torch.as_tensor(np.concatenate([np.asarray(act, np.float32)[1:] for act in acts]))
     if not torch.isfinite(y).all():
         raise ValueError(f"{int((~torch.isfinite(y)).sum())} of the actions' numbers are not finite; mend or leave out")
     learned = trainable(head)

@@ -59,7 +59,7 @@ class Standard(nn.Module):
 
 def video(features: Array | Tensor, size: int) -> Tensor:
     """One video as a tensor [T,F]. Raises ValueError for another width than `size`, no frame, or numbers not finite."""
-    x = torch.as_tensor(features).float()
+    x = (features if isinstance(features, Tensor) else torch.as_tensor(np.ascontiguousarray(features))).float()
     if x.ndim != 2 or x.shape[1] != size or not len(x):
         raise ValueError(f"features {list(x.shape)}, not [T,{size}] with at least one frame: take those of one trunk")
     if not torch.isfinite(x).all():
@@ -89,19 +89,25 @@ def ranked(videos: Sequence[Array | Tensor], groups: Array, target: Array, weigh
     """
     if np.shape(groups) != np.shape(target) or np.ndim(groups) != 2 or np.shape(groups)[1] < 2:
         raise ValueError(f"groups {np.shape(groups)} and target {np.shape(target)}; give both as [B,K], K at least 2")
-    if not np.issubdtype(np.asarray(groups).dtype, np.integer):
-        raise ValueError(f"groups are {np.asarray(groups).dtype}; give the indices of videos, whole numbers")
-    if not np.isfinite(target).all():
-        row = int(np.flatnonzero(~np.isfinite(target).all(1))[0])
-        raise ValueError(
-            f"the target of group {row} is {np.asarray(target)[row]}; give finite numbers, or leave it out"
-        )
+    groups = np.asarray(groups)
+    if not np.issubdtype(groups.dtype, np.integer):
+        raise ValueError(f"groups are {groups.dtype}; give the indices of videos, whole numbers")
+    try:
+        exact = np.asarray(target, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the target is no array of numbers ({error}); give what each video is worth") from None
+    if (odd := ~(np.abs(exact) <= np.finfo(np.float32).max).all(1)).any():
+        row = int(np.flatnonzero(odd)[0])
+        raise ValueError(f"the target of group {row} is {exact[row]}; give numbers of float32, or leave it out")
+    single = exact.astype(np.float32)
+    if (_distinct(exact) != _distinct(single)).any():
+        raise ValueError("targets differ that float32 takes for equal; give ranks, or values less their mean")
     if np.size(groups) and (np.min(groups) < 0 or np.max(groups) >= len(videos)):
         raise ValueError(f"groups name videos {np.min(groups)} to {np.max(groups)}, and there are {len(videos)}")
     if (np.diff(np.sort(groups, 1), axis=1) == 0).any():
         raise ValueError("a group names a video twice; rank different ones")
     padded, there = padding(videos)
-    which, said = torch.as_tensor(np.asarray(groups)), torch.as_tensor(np.asarray(target, np.float32))
+    which, said = torch.as_tensor(groups.astype(np.int64)), torch.as_tensor(single)
     if pair := which.shape[1] == 2:
         said = compared(said)
     mask, rows = there[which], len(which)
@@ -113,6 +119,12 @@ def ranked(videos: Sequence[Array | Tensor], groups: Array, target: Array, weigh
         torch.zeros(rows, dtype=torch.bool),
         "compare" if pair else "rank",
     )
+
+
+def _distinct(target: Array) -> Array:
+    """How many values there are in each row of [B,K], [B]."""
+    found: Array = (np.diff(np.sort(target, 1), axis=1) > 0).sum(1)
+    return found
 
 
 def compared(target: Tensor) -> Tensor:

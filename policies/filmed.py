@@ -159,9 +159,12 @@ def picture(env: gymnasium.Env[Any, Any], like: Array | None = None) -> Array:
 
 
 def succeeded(info: Mapping[str, Any]) -> float:
-    """Whether an episode did, by what its last step told: 1, 0, or NaN where nothing is told."""
+    """Whether an episode did, by what its last step told: 1, 0, or NaN where nothing is told. Raises FilmError."""
     told = info.get("success", info.get("is_success"))
-    return float("nan") if told is None else float(told)
+    try:
+        return float("nan") if told is None else float(told)
+    except (TypeError, ValueError):
+        raise FilmError(f"the environment tells of success as {told!r}; give a truth value, or leave it out") from None
 
 
 def smaller(frame: Array) -> Array:

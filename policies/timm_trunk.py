@@ -50,12 +50,15 @@ def timm_trunk(
     if weights is not None or pretrained:
         _fill(net, name, _downloaded(name) if weights is None else Path(weights))
     trained = net.pretrained_cfg
-    mean, std = mean or trained["mean"], std or trained["std"]
-    if not (np.isfinite([*mean, *std]).all() and min(std) > 0):
+    mean, std = (trained["mean"] if mean is None else mean), (trained["std"] if std is None else std)
+    if not (len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0):
         raise TrunkError(f"mean {mean} and std {std}; give three finite numbers each, the latter above 0")
+    if side is not None and side != int(side):
+        raise TrunkError(f"the side is {side}; give a whole number of pixels")
     if side is None:
         side = trained["input_size"][-1] if trained.get("fixed_input_size") else SIDE
-    settings = {"kind": "timm", "name": name, "side": side, "mean": list(mean), "std": list(std)}
+    colours = {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
+    settings = {"kind": "timm", "name": name, "side": side, **colours}
     whole = Standardised(net, mean, std)
     return FrozenTrunk(whole, _size(whole, name, side), side, settings)
 

@@ -131,8 +131,8 @@ class Train:
         tyro.conf.arg(help_behavior_hint=""),
     ] = None
     """A reward of whole videos. rapl: transport to demonstrations in what rankings aligned; published: by the paper's
-    objective. raw, cloning, cycles: aligned by nobody, or by proxies. frames, video: networks on the same answers;
-    released: the paper's. true: the environment's own, for the same agent."""
+    objective. raw: aligned by nobody. cloning, cycles: by a proxy, cloning with neither --demos nor --videos. frames,
+    video: networks on the same answers; released: the paper's. true: the environment's own, for the same agent."""
     videos: Folder = None
     """A folder of videos that people rank; alone, or instead of films of --env."""
     demos: Folder = None
@@ -140,13 +140,15 @@ class Train:
     reward_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """Pay what another run learned from videos, of this body or another; nobody is asked."""
     trunk: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "soft-argmax"
-    """What sees. soft-argmax: learned here. Or timm's resnet18 and others, NAME or NAME=WEIGHTS, or a saved trunk."""
+    """What sees. soft-argmax: learned here. Or timm's resnet18 and others, NAME[@SIDE][=WEIGHTS], or a saved trunk."""
     pay: Literal["sum", "drop"] = "sum"
     """When a video is paid. sum: when it ends. drop: what each picture adds, in sum the same, but learned worse."""
     frames: int = 0
     """About how many pictures are taken of an episode; 0: 20, or with --reward-from as many as that learned from."""
     pool: int = 300
     """How many episodes are filmed to be asked about."""
+    cache: Folder = None
+    """A folder in which runs share the trunks that they learn; by default each has its own."""
     bounds: tuple[float, float] = (-1.0, 1.0)
     """With --data: what the environment's actions lie between."""
     out: Folder = None
@@ -211,6 +213,16 @@ class Compare:
     """Copies of the environment side by side, in each run."""
     horizon: int = 0
     """A time limit for environments that have none; 0: their own."""
+    demos: Folder = None
+    """Of rewards of videos: a folder of demonstrations; by default the best of what was ranked."""
+    trunk: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "soft-argmax"
+    """Of rewards of videos: what sees, as `rapport train --trunk` has it."""
+    pay: Literal["sum", "drop"] = "sum"
+    """Of rewards of videos: when one is paid."""
+    frames: int = 0
+    """Of rewards of videos: about how many pictures are taken of an episode; 0: 20."""
+    pool: int = 300
+    """Of rewards of videos: how many episodes are filmed to be asked about."""
     trials: Annotated[int, tyro.conf.arg(metavar="{0,2,3}")] = 0
     """Learning rates that are tried for every method alike, on a development seed, before it is compared."""
     workers: int = os.cpu_count() or 1

@@ -24,7 +24,7 @@ RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned
 @dataclass(frozen=True)
 class Cell:
     """One run. `trial`: it was made to tune, and counts for nothing else. `filmed`: its agent is that of rewards from
-    videos, also on the true reward."""
+    videos, also on the true reward. seen: further flags of such rewards, but for the true one."""
 
     env: str
     method: str
@@ -39,13 +39,15 @@ class Cell:
     horizon: int = 0
     trial: bool = False
     filmed: bool = False
+    seen: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
         env = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.env)
         kind = "trial" if self.trial else "run"
         # Of all settings: no run is taken for another. Those that are not filmed have the names that they always had.
-        digest = hashlib.sha256(repr(self).replace(", filmed=False", "").encode()).hexdigest()[:8]
+        told = repr(self).replace(", filmed=False", "").replace(", seen=()", "")
+        digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-{digest}"
 
     def arguments(self) -> list[str]:
@@ -65,12 +67,13 @@ class Cell:
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
     def _filmed(self) -> list[str]:
-        asked = {"answers": self.answers, "teacher": self.teacher} if self.method != "true" else {}
+        asked = {"answers": self.answers, "teacher": self.teacher, **dict(self.seen)} if self.method != "true" else {}
         more = {"sessions": self.sessions, "copies": self.copies, "horizon": self.horizon, "rate": self.rate}
         named = {"env": self.env, "reward": self.method, "seed": self.seed, "steps": self.steps, **more, **asked}
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
 
+CACHE = "cache"
 FILMED = get_args(Method)
 """Rewards from videos, which see whole episodes and have an agent of their own."""
 
@@ -99,6 +102,8 @@ def run_cells(
         if not (place / "result.json").exists():
             # -P: a folder of the user's that is called as one of ours does not come first.
             command = [sys.executable, "-P", "-m", "rapport", "train", *cell.arguments(), "--out", str(place), "--json"]
+            # Of one seed all methods learn the same trunk.
+            command += ["--cache", str(folder / CACHE)] if cell.filmed and cell.method != "true" else []
             with lock:
                 if stopping.is_set():
                     return None

@@ -66,17 +66,25 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
             f"{', '.join(TEACHERS)}."
         )
     least = 2 * FEWEST if "cycles" in filmed else FEWEST  # which lead from one demonstration to another
+    least = 1 if options.demos else least
     if filmed and (few := [n for n in options.budgets if n < least]):
         raise ValueError(
             f"A budget of {few[0]} answers: {', '.join(filmed)} take their demonstrations from them too; give at least "
             f"{least}."
         )
+    seen = {"trunk": "soft-argmax", "pay": "sum", "frames": 0, "pool": 300, "demos": None}  # as they are by default
+    changed = tuple((name, str(value)) for name in seen if (value := getattr(options, name)) != seen[name])
+    if changed and not filmed:
+        flags = ", ".join(f"--{name}" for name, _ in changed)
+        raise ValueError(f"{flags}: of rewards of videos, and none is compared; leave it out.")
+    if options.demos and "cloning" in filmed:
+        raise ValueError("cloning needs what was done in the demonstrations, and --demos does not tell: leave one out.")
     base = Cell("", "", 0, 0, *given, filmed=bool(filmed))
     cells, trials = [], []
     for env in dict.fromkeys(options.envs):
         for method in dict.fromkeys(options.methods):
             budgets = sorted(set(options.budgets)) if method != "true" else [0]
-            each = replace(base, env=env, method=method)
+            each = replace(base, env=env, method=method, seen=() if method == "true" else changed)
             for rate in RATES[: options.trials]:
                 trials.append(replace(each, answers=budgets[-1], seed=DEVELOPMENT, rate=rate, trial=True))
             for answers in budgets:

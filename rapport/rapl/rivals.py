@@ -52,7 +52,7 @@ def _feedback(ground: Ground, said: Labels) -> Feedback:
 
 
 def by(method: Method) -> Make:
-    """As `embodied.video_methods` has it; without an answer, from the demonstrations alone."""
+    """As `embodied.video_methods` has it."""
 
     def make(ground: Ground, said: Labels) -> VideoReward:
         answers = [_feedback(ground, said)] if len(said.groups) else []

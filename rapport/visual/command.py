@@ -20,10 +20,10 @@ from rapport.visual.training import Show, learn_from_videos
 if TYPE_CHECKING:
     from rapport.cli import Train
 
-OURS = ("reward", "reward_from", "videos", "demos", "trunk", "pay", "frames", "pool")
+OURS = ("reward", "reward_from", "videos", "demos", "trunk", "pay", "frames", "pool", "cache")
 SHARED = ("env", "answers", "teacher", "seed", "ask", "store", "run", "patience", "out", "json")
 ACTING = ("steps", "sessions", "copies", "horizon", "algorithm", "rate", "pay")
-ASKING = ("videos", "demos", "trunk", "pool", "answers", "teacher", "ask", "store", "run", "patience")
+ASKING = ("videos", "demos", "trunk", "pool", "cache", "answers", "teacher", "ask", "store", "run", "patience")
 
 
 def about_videos(options: Train) -> bool:
@@ -138,7 +138,7 @@ def command(options: Train) -> int:
             says=lambda text: tqdm.write(text, file=sys.stderr),
             looks=lambda left, people: bar.set_postfix_str(f"{left} questions open, {people} people answer"),
         )
-        result = learn_from_videos(settings, folder, ask=asking, show=show)
+        result = learn_from_videos(settings, folder, ask=asking, cache=options.cache, show=show)
     with working("writing the report"):
         from rapport.visual.report import write_report
 
@@ -160,7 +160,7 @@ def lines(settings: Settings, result: dict[str, Any]) -> list[str]:
         demos = len(result["demos"])
         found.append(
             f"{spent['asked']} questions: {spent['answered']} answered, {spent['skipped']} skipped; "
-            f"{result['learned_from']} rankings learned from, {demos} demonstration{'s' * (demos != 1)}"
+            f"{result['learned_from'] or 'no'} rankings learned from, {demos} demonstration{'s' * (demos != 1)}"
         )
         if share is not None:
             within = "" if low is None else f" [{low:.0%}, {high:.0%}]"

@@ -56,9 +56,8 @@ def film(
     if missing:
         env = make()
         try:
-            if hasattr(env.unwrapped, "films"):
-                films: Films = env.unwrapped.films(n, np.random.default_rng([seed, 2]))
-                _check(films, n)
+            if callable(getattr(env.unwrapped, "films", None)):
+                films = _asked_for(env.unwrapped, n, np.random.default_rng([seed, 2]))
                 for i in missing:
                     keep(folder, _scripted(names[i], films, i, limit, env.every))
             else:
@@ -89,8 +88,13 @@ def _at_random(name: str, env: Filmed, rng: np.random.Generator) -> Video:
     return _between(name, np.stack(env.film), np.stack(acts), np.array(own), ends, succeeded(info))
 
 
-def _check(films: Films, n: int) -> None:
-    """Raises FilmError for what is not n videos such as `Films` says."""
+def _asked_for(env: Any, n: int, rng: np.random.Generator) -> Films:
+    """The environment's own. Raises FilmError for what is not n videos such as `Films` says."""
+    try:
+        films: Films = env.films(n, rng)
+    except Exception as error:  # of any kind: it is somebody else's code
+        told = f"{type(error).__name__}: {error}"
+        raise FilmError(f"the environment's films({n}, rng) failed ({told}); mend it") from error
     shapes = {part: np.shape(getattr(films, part, ())) for part in ("frames", "act", "reward", "success")}
     both = shapes["frames"][:2]
     right = (
@@ -109,6 +113,10 @@ def _check(films: Films, n: int) -> None:
             f"the environment's films({n}, rng) gave {told}; give frames uint8 [N,T,H,W,3], act [N,T,A], reward [N,T] "
             f"and success [N], N = {n}"
         )
+    for part in ("act", "reward"):
+        if not np.isfinite(getattr(films, part)).all():
+            raise FilmError(f"the environment's films({n}, rng) have a {part} that is not finite; mend it")
+    return films
 
 
 def _scripted(name: str, films: Films, i: int, limit: int, every: int) -> Video:

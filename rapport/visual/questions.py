@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from embodied.episodes import Episode, cut
 from embodied.feedback import Feedback, by_kind
 from embodied.rational import rational
-from embodied.records import Answer, Array, Query, Rank, Segment
+from embodied.records import Answer, Array, Query, Rank, Segment, Skip
 from embodied.rows import rows
 from embodied.teachers import Teacher, draws, oracle
 from rapport.visual.settings import Settings
@@ -107,12 +108,28 @@ def winners(answers: Sequence[Answer], queries: Sequence[Query]) -> dict[str, st
     return {id: asked[id].segments[int(sums[id].argmax())].episode for id in asked if id in sums}
 
 
-def learned_from(answers: Sequence[Answer], queries: Sequence[Query], demos: Sequence[str]) -> tuple[Feedback, ...]:
-    """What was said of videos of which none is a demonstration (by its episode); nothing where there is nothing."""
+@dataclass(frozen=True, eq=False)
+class Rankings:
+    """said: nothing, or one Feedback of all rankings; of: the number of each one's question, int [B], the same where
+    several people, or one twice, were asked the same."""
+
+    said: tuple[Feedback, ...]
+    of: Array
+
+    def __getitem__(self, rows: Array) -> Rankings:
+        """Those of these rows, by their indices."""
+        return Rankings(tuple(part[rows] for part in self.said), self.of[rows])
+
+
+def learned_from(answers: Sequence[Answer], queries: Sequence[Query], demos: Sequence[str]) -> Rankings:
+    """What was said of videos of which none is a demonstration (by its episode)."""
     kept = [query for query in queries if not shows(query.segments, demos)]
-    ids = {query.id for query in kept}
-    said = [answer for answer in answers if answer.query in ids]
-    return by_kind(said, kept)[0] if said else ()
+    shown = {query.id: frozenset(segment.episode for segment in query.segments) for query in kept}
+    said = sorted((answer for answer in answers if answer.query in shown), key=lambda answer: answer.seq)
+    replaced = {answer.supersedes for answer in said}
+    of = [shown[a.query] for a in said if a.id not in replaced and not isinstance(a.value, Skip)]
+    numbers = {videos: n for n, videos in enumerate(dict.fromkeys(of))}
+    return Rankings(by_kind(said, kept)[0] if said else (), np.array([numbers[videos] for videos in of], np.int64))
 
 
 def shows(segments: Sequence[Segment], demos: Sequence[str]) -> bool:

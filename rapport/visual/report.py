@@ -145,14 +145,13 @@ def _learned(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> li
     agreed = (
         "too few to say" if share is None else f"{share:.0%}" + ("" if low is None else f" [{low:.0%}, {high:.0%}]")
     )
+    held = f"{agreed}, of {result['agreement_rankings']} rankings of {result['agreement_questions']} questions"
+    learned = f"{result['learned_from']}, of {result['questions_learned_from']} questions"
     said = [
+        ("rankings that were learned from", learned if result["learned_from"] else "none: it looks at no answer"),
         (
-            "rankings that were learned from",
-            f"{result['learned_from']}, of {result['questions_learned_from']} questions",
-        ),
-        (
-            "pairs ordered as in rankings of questions held out, in folds",
-            f"{agreed}, of {result['agreement_rankings']} rankings of {result['agreement_questions']} questions",
+            "pairs ordered as in rankings" + " of questions held out, in folds" * bool(result["learned_from"]),
+            held,
         ),
     ]
     if result["correlation"] is not None:
@@ -180,7 +179,7 @@ def _plans(model: Rapl, seen: Sequence[Array]) -> list[str]:
     drawn = []
     for n, what in enumerate(("the best video", "the worst")):
         plan = plans[n, near[n]][: len(seen[n])][:, model.there[near[n]]]
-        spread = float(entropy(plan)) / float(np.log(plan.numel()))
+        spread = float(entropy(plan)) / float(np.log(plan.numel())) if plan.numel() > 1 else 1.0
 
         def draw(f: Figure, plan: torch.Tensor = plan) -> None:
             axes = f.add_subplot()

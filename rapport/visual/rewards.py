@@ -12,7 +12,7 @@ import torch
 
 from embodied.feedback import Feedback
 from embodied.records import Array
-from embodied.video_methods import Method, fitted
+from embodied.video_methods import UNASKED, Method, fitted
 from embodied.videos import padding
 from policies import encoders
 from policies.encoders import FrozenTrunk, TrunkError, cached_trunk
@@ -20,6 +20,7 @@ from policies.film_reward import Model
 from policies.soft_argmax import RECIPE, pretrain
 from rapport.compare.statistics import Interval, paired_difference
 from rapport.visual.pool import Video
+from rapport.visual.questions import Rankings
 from rapport.visual.settings import Settings
 
 FOLDS = 5
@@ -36,9 +37,11 @@ def named_trunk(settings: Settings) -> FrozenTrunk | None:
     """One of timm's, NAME[@SIDE][=WEIGHTS], or a file of a trunk; None where it is to be learned. Raises TrunkError."""
     if settings.trunk == "soft-argmax":
         return None
-    name, _, weights = settings.trunk.partition("=")
-    if not weights and Path(name).suffix == ".safetensors":
-        return encoders.load(Path(name))
+    name, given, weights = settings.trunk.partition("=")
+    if Path(settings.trunk).is_file() or (not given and Path(name).suffix == ".safetensors"):
+        return encoders.load(Path(settings.trunk))
+    if given and not weights:
+        raise TrunkError(f"the trunk {settings.trunk} names no file; give {name}=FILE, or {name} alone to download it")
     name, at, side = name.partition("@")
     if at and not (side.isascii() and side.isdigit()):
         raise TrunkError(f"the trunk {settings.trunk} is to see {side!r} pixels; give a whole number, {name}@224 say")
@@ -89,38 +92,26 @@ class Agreement:
     questions: int
 
 
-def agreement(kind: Method, seen: Seen, said: Sequence[Feedback], seed: int) -> Agreement:
+def agreement(kind: Method, seen: Seen, rankings: Rankings, seed: int) -> Agreement:
     """In folds: each question is predicted by a reward fitted to the others, so that none is spent on looking."""
-    asked = questions(said)
-    number = len({int(q) for part in asked for q in part})
+    number = len(set(rankings.of.tolist()))
     order = np.random.default_rng([seed, 4]).permutation(number)
+    # What looks at no answer predicts all of them at once.
+    folds = [order] if kind in UNASKED else [order[fold::FOLDS] for fold in range(min(FOLDS, number))]
     shares: dict[int, list[float]] = {}
-    for fold in range(min(FOLDS, number)):
-        out = [np.isin(part, order[fold::FOLDS]) for part in asked]
-        rest = [part[np.flatnonzero(~o)] for part, o in zip(said, out, strict=True) if not o.all()]
-        if not rest:
+    for fold in folds:
+        out = np.isin(rankings.of, fold)
+        if kind not in UNASKED and out.all():
             continue
-        model = fit(kind, seen, rest, seed)
-        for part, ids, o in zip(said, asked, out, strict=True):
-            if o.any():
-                for question, share in zip(ids[o], _alike(model, part[np.flatnonzero(o)]), strict=True):
-                    shares.setdefault(int(question), []).extend([share] if share == share else [])
+        model = fit(kind, seen, rankings[np.flatnonzero(~out)].said, seed)
+        held = rankings[np.flatnonzero(out)]
+        told = [share for part in held.said for share in _alike(model, part)]
+        for question, share in zip(held.of.tolist(), told, strict=True):
+            shares.setdefault(question, []).extend([share] if share == share else [])
     each = [float(np.mean(row)) for row in shares.values() if row]
     if not each:
         return Agreement(Interval(*[float("nan")] * 3), 0, 0)
     return Agreement(paired_difference([each]), sum(map(len, shares.values())), len(each))
-
-
-def questions(said: Sequence[Feedback]) -> list[Array]:
-    """Of each ranking, by part [B], the number of its question: the same where the same videos were shown."""
-    seen: dict[frozenset[bytes], int] = {}
-    return [np.array([seen.setdefault(_shown(part, row), len(seen)) for row in range(len(part))]) for part in said]
-
-
-def _shown(part: Feedback, row: int) -> frozenset[bytes]:
-    obs, mask = part.segments.obs, part.segments.mask
-    assert isinstance(obs, torch.Tensor)
-    return frozenset(video[there].numpy().tobytes() for video, there in zip(obs[row], mask[row], strict=True))
 
 
 def _alike(model: Model, held: Feedback) -> list[float]:

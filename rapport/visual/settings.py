@@ -65,6 +65,11 @@ class Settings:
             ),
             "Cloning needs what was done in the demonstrations, and a folder of videos does not tell: take another "
             "reward, or films of an environment.": (self.reward == "cloning" and bool(self.videos or self.demos)),
+            "Cloning tells what is done after a picture, and of an episode there is 1: give at least 2 --frames.": (
+                self.reward == "cloning" and self.frames == 1
+            ),
+            "One picture of an episode shows no movement, by which soft-argmax learns to see: give another --trunk, or "
+            "at least 2 --frames.": (self.asks and self.trunk == "soft-argmax" and self.frames == 1),
             f"Cycles lead from one demonstration to another, and {self.answers} answers give one: give at least "
             f"{2 * FEWEST}.": (self.reward == "cycles" and not self.demos and self.answers < 2 * FEWEST),
             f"{self.answers} answers: give at least {least}"

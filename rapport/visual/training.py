@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from embodied.feedback import Feedback, spent
+from embodied.feedback import spent
 from embodied.records import Array
 from embodied.video_methods import UNASKED
 from human_ui import study
@@ -29,6 +30,7 @@ from rapport.visual.asking import Source, from_people, from_teacher
 from rapport.visual.folder import POOL, REWARD, Brought, brought, keep
 from rapport.visual.pool import Video
 from rapport.visual.questions import (
+    Rankings,
     TooFewVideos,
     episode,
     finals,
@@ -58,12 +60,13 @@ class Show:
 
 
 def learn_from_videos(
-    settings: Settings, folder: Path | str, *, ask: Asking | None = None, show: Show = Show()
+    settings: Settings, folder: Path | str, *, ask: Asking | None = None, cache: Path | None = None, show: Show = Show()
 ) -> dict[str, Any]:
     """Runs what `folder` has not finished of the run, and returns its result. Torch is set to one thread.
 
     ask: a study whose people rank the videos, instead of a simulated person who knows the environment's own return.
-    Raises ValueError for settings that cannot work, SpaceError, RunError, TrunkError, NotFinite; the same call goes on.
+    cache: where trunks that are learned are kept, for other runs too; by default the run's folder. Raises ValueError
+    for settings that cannot work, SpaceError, RunError, TrunkError, NotFinite; the same call goes on.
     """
     folder = Path(folder)
     _check(settings, ask)
@@ -72,6 +75,8 @@ def learn_from_videos(
     settings = replace(settings, frames=_frames(settings, mine.reward))
     if settings.asks:
         _first(settings, mine)
+        if settings.reward == "cycles" and len(mine.demos) == 1:
+            raise ValueError(f"{settings.demos} holds one demonstration, and cycles lead through another: give two.")
     config: dict[str, Any] = asdict(settings)
     if ask:
         ask.check()
@@ -86,7 +91,7 @@ def learn_from_videos(
         paid = settings.reward if reward is None else reward.kind
         result: dict[str, Any] = {"env": settings.env, "method": paid, "seed": settings.seed}
         if settings.asks:
-            reward, learned = _learned(settings, folder, where, mine, ask, config, show)
+            reward, learned = _learned(settings, folder, where, mine, ask, config, cache or folder, show)
             result |= learned
         clock.save()
         if where is not None:
@@ -131,6 +136,7 @@ def _learned(
     mine: Brought,
     ask: Asking | None,
     config: Mapping[str, Any],
+    cache: Path,
     show: Show,
 ) -> tuple[FilmReward, dict[str, Any]]:
     """The reward, made or found in the folder, and what is to be said of it."""
@@ -141,7 +147,7 @@ def _learned(
     videos = mine.videos or _filmed(settings, folder, where, show)
     demos, (groups, last) = mine.demos, _first(settings, mine)
     show.doing("learning to see")
-    eyes = mine.trunk or rewards.trunk(settings, videos, folder)
+    eyes = mine.trunk or rewards.trunk(settings, videos, cache)
     seen = embed(eyes, [video.frames for video in videos], folder / FEATURES)
     asked = config.get("asked", {})
     show.doing("asking")
@@ -154,10 +160,15 @@ def _learned(
     done = {video.name: video.act for video in videos}
     known = rewards.Seen(seen, shown, [d.act for d in demos] or [done[name] for name in best])
     assert settings.reward != "true"
-    model = rewards.fit(settings.reward, known, said, settings.seed)
+    model = rewards.fit(settings.reward, known, said.said, settings.seed)
     found = FilmReward(eyes, model, settings.reward, settings.frames, rewards.scale(model, seen))
     agreed = rewards.agreement(settings.reward, known, said, settings.seed)
     found.save(folder / REWARD)
+    if (apart := _different(seen)) < (drawn := _different([video.frames for video in videos])):
+        told["warnings"].append(
+            f"To the trunk only {apart} of {drawn} different videos differ, so the others are worth the same: give "
+            "another --trunk."
+        )
     worth = {video.name: float(w) for video, w in zip(videos, found.worths(seen), strict=True)}
     if rewards.alike(np.array([*worth.values()])):
         told["warnings"].append(
@@ -209,7 +220,7 @@ def _source(
 
 def _asked(
     settings: Settings, source: Source, videos: Sequence[Video], seen: Sequence[Array], groups: Array, last: int
-) -> tuple[list[str], tuple[Feedback, ...], dict[str, Any]]:
+) -> tuple[list[str], Rankings, dict[str, Any]]:
     """The names of the best videos, the rankings to learn from, and the account of what was asked. groups int [n,3]:
     which videos are asked about first; last: how many questions follow, about those that won."""
     episodes = [episode(source.run, v.name, f, v.own) for v, f in zip(videos, seen, strict=True)]
@@ -230,8 +241,14 @@ def _asked(
                 f"None of the {len(first)} questions was answered, so there is nothing to learn, and no demonstration: "
                 "give videos that can be told apart, or --demos, or ask others in another --out."
             )
+        if settings.reward == "cycles" and len(best) == 1:
+            raise TooFewVideos(
+                f"Of {len(queries)} questions one demonstration came, and cycles lead through another: ask more about "
+                f"more videos than {len(videos)}, or give demonstrations with --demos, in another --out."
+            )
     rest = learned_from(said, queries, best)
-    if settings.reward not in UNASKED and not sum(len(part) for part in rest):
+    looks = settings.reward not in UNASKED
+    if looks and not len(rest.of):
         raise TooFewVideos(
             f"Of {len(queries)} questions about {len(videos)} videos none is left to learn from: they were skipped, or "
             "show a demonstration. Ask more, give more videos, or demonstrations of their own with --demos."
@@ -247,8 +264,8 @@ def _asked(
         rest,
         {
             "budget": asdict(spent(said, queries)),
-            "learned_from": sum(len(part) for part in rest),  # rankings: several people rank the same question
-            "questions_learned_from": len({int(q) for part in rewards.questions(rest) for q in part}),
+            "learned_from": looks * len(rest.of),  # rankings: several people rank the same question
+            "questions_learned_from": looks * len(set(rest.of.tolist())),
             "warnings": warnings,
         },
     )
@@ -295,6 +312,10 @@ def _correlation(videos: Sequence[Video], worth: Mapping[str, float]) -> float |
     if not np.isfinite(own).all() or np.ptp(own) == 0 or np.ptp(mine) == 0:
         return None
     return float(spearmanr(own, mine).statistic)
+
+
+def _different(videos: Sequence[Array]) -> int:
+    return len({sha256(np.ascontiguousarray(video).tobytes()).digest() for video in videos})
 
 
 def _number(x: float) -> float | None:

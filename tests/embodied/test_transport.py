@@ -155,6 +155,14 @@ def test_implicit_gradients_of_sharp_plans_are_those_through_every_sweep(
     assert float((found - right).norm() / right.norm()) < off
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1e-8, 1e-12])
+def test_marginals_hold_in_float32_however_small_eps_is(eps: float) -> None:
+    cost = 2 * torch.rand(4, 20, 20, generator=torch.Generator().manual_seed(0))
+    found = transport.plan(cost, eps, sweeps=50)
+    assert found.dtype == torch.float32 and (found.sum(-1) - 1 / 20).abs().max() < 1e-4 / 20
+    assert transport.plan(cost[:0], eps).shape == (0, 20, 20)
+
+
 def test_small_distances_survive_far_from_nought() -> None:
     x = drawn(18, 5, 160).float() + 100
     far = transport.pair_cost(x, x, "euclidean")

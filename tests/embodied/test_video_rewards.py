@@ -90,8 +90,11 @@ def test_other_answers_are_refused() -> None:
 def test_cloning_keeps_what_tells_the_actions_and_refuses_other_lengths() -> None:
     rng = np.random.default_rng(0)
     demos = [rng.normal(size=(20, 30)).astype(np.float32) for _ in range(5)]
-    acts = [d[:, :2] @ np.array([[1.0, 0.5], [0.0, -1.0]]) for d in demos]
-    assert cloned(Head(30, 4), demos, acts) > 0.95
+    told = [d[:, :2] @ np.array([[1.0, 0.5], [0.0, -1.0]]) for d in demos]
+    acts = [np.roll(act, 1, axis=0) for act in told]  # a frame tells what is done next
+    assert cloned(Head(30, 4), demos, acts) > 0.95 > 0.6 > cloned(Head(30, 4), demos, told)
+    with pytest.raises(ValueError, match="at least two frames"):
+        cloned(Head(30, 4), [demos[0][:1]], [acts[0][:1]])
     with pytest.raises(ValueError, match="frames, and"):
         cloned(Head(30, 4), demos, [a[:5] for a in acts])
     with pytest.raises(ValueError, match=r"\[\] frames, and \[\] actions; give one or more"):

@@ -27,6 +27,16 @@ def test_every_reward_of_videos_can_be_compared_and_trained():
         assert tyro.cli(Compare, args=["--envs", "E", "--methods", method]).methods == (method,)
 
 
+def test_what_is_seen_is_passed_on_and_trunks_are_shared(tmp_path):
+    seen = {"trunk": "resnet18@64=w.safetensors", "pool": 24, "frames": 4, "pay": "drop", "demos": tmp_path}
+    _, cells = plan(Compare(envs=("E",), methods=("rapl", "true"), budgets=(5,), seeds=1, **seen))
+    rapl, true = (settings_of(tyro.cli(Train, args=cell.arguments())) for cell in cells)
+    assert [str(getattr(rapl, name)) for name in seen] == [str(value) for value in seen.values()]
+    assert (true.trunk, true.pool, true.demos) == ("soft-argmax", 300, "")
+    with pytest.raises(ValueError, match="--trunk, --pool: of rewards of videos, and none is compared"):
+        plan(Compare(envs=("E",), methods=("pebble",), trunk="resnet18", pool=24))
+
+
 def test_clips_and_videos_are_not_mixed():
     with pytest.raises(ValueError, match="compare them apart"):
         plan(Compare(envs=("E",), methods=("rapl", "pebble")))

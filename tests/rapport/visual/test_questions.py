@@ -64,9 +64,23 @@ def test_the_winner_is_of_all_that_stands_and_a_skip_has_none():
 def test_what_shows_a_demonstration_is_not_learned_from():
     one, two = asked(0, (0, 1, 2)), asked(1, (3, 4, 5))
     said = [answer(0, one, Rank((2, 0, 1))), answer(1, two, Rank((0, 1, 2)))]
-    (part,) = learned_from(said, [one, two], ["video-2"])
+    (part,) = learned_from(said, [one, two], ["video-2"]).said
     assert len(part) == 1 and part.segments.obs[0, 0, 0, 0] == 3
-    assert learned_from(said, [one, two], ["video-2", "video-3"]) == ()
+    assert learned_from(said, [one, two], ["video-2", "video-3"]).said == ()
+
+
+def test_a_ranking_is_of_a_question_whoever_and_however_often_it_was_asked():
+    one, two, again = asked(0, (0, 1, 2)), asked(1, (3, 4, 5)), asked(2, (2, 1, 0))
+    said = [
+        answer(0, one, Rank((2, 0, 1))),
+        answer(1, two, Skip("")),
+        answer(2, two, Rank((0, 1, 2)), who="bob"),
+        answer(3, again, Rank((1, 2, 0)), who="bob"),
+        answer(4, one, Rank((1, 0, 2)), supersedes="a0"),
+    ]
+    found = learned_from(said, [one, two, again], [])
+    assert found.of.tolist() == [0, 1, 1] and len(found.said[0]) == 3
+    assert found.said[0].segments.obs[:, 0, 0, 0].tolist() == [3, 2, 0]  # as the rows are
 
 
 def test_simulated_people_slip_as_often_as_they_say(settings):

@@ -9,10 +9,10 @@ import torch
 
 from embodied.episodes import Episode, cut
 from embodied.records import Answer, Query, Rank
-from embodied.video_methods import UNASKED, Method
+from embodied.video_methods import UNASKED, Method, fitted
 from embodied.videos import padding
 from rapport.visual.questions import learned_from, triplets
-from rapport.visual.rewards import Seen, agreement, alike, fit, questions, scale
+from rapport.visual.rewards import Seen, agreement, alike, fit, scale
 
 
 def said_of(people, n=60, right=False):
@@ -35,11 +35,24 @@ def said_of(people, n=60, right=False):
 def test_every_kind_is_learned_from_what_was_said(kind):
     films, said = said_of(("ann",), right=True)
     acts = [film[:, 1:2] for film in films[:2]]
-    model = fit(kind, Seen(films, films[:2], acts), said, 0)
+    model = fit(kind, Seen(films, films[:2], acts), said.said, 0)
     worth = model.worth(*padding(films))
     assert worth.shape == (60,) and torch.isfinite(worth).all() and not alike(worth.numpy())
-    again = fit(kind, Seen(films, films[:2], acts), [] if kind in UNASKED else said, 0)
+    again = fit(kind, Seen(films, films[:2], acts), () if kind in UNASKED else said.said, 0)
     assert torch.equal(again.worth(*padding(films)), worth)
+
+
+def test_what_nothing_can_be_learned_from_is_told():
+    films, said = said_of(("ann",), n=5)
+    rng = np.random.default_rng(0)
+    for wrong, says in (
+        (("bogus", films, films[:2], said.said), "no method 'bogus'; choose rapl"),
+        (("frames", films, [], said.said), "60 videos and 0 demonstrations"),
+        (("raw", [], films[:2], said.said), "0 videos and 2"),
+        (("rapl", films, films[:2], ()), "nothing was said that rapl"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            fitted(*wrong, rng, seed=0)
 
 
 def test_people_who_agree_on_noise_do_not_foretell_each_other():
@@ -60,12 +73,12 @@ def test_videos_that_are_all_alike_are_worth_the_same_and_scale_nothing():
     films = [np.ones((3, 4), np.float32)] * 5
     for kind in ("raw", "video"):  # where every video is a demonstration, none is worse than one
         _, said = said_of(("ann",), n=5)
-        model = fit(kind, Seen(films, films[:2]), said, 0)
+        model = fit(kind, Seen(films, films[:2]), said.said, 0)
         assert scale(model, films) == 1.0
     assert alike(np.array([3.0, 3.0 + 1e-7])) and not alike(np.array([3.0, 3.1]))
 
 
-def test_one_question_is_one_whoever_and_however_often_it_was_ranked():
-    _, (part,) = said_of(("ann", "bob"), n=5)
-    (numbers,) = questions([part])
-    assert len(part) == 10 and sorted(np.bincount(numbers)) == [2] * 5
+def test_what_looks_at_no_answer_is_held_against_all_of_them():
+    films, said = said_of(("ann", "bob"), right=True)
+    found = agreement("raw", Seen(films, films[:2]), said, 0)
+    assert (found.rankings, found.questions) == (120, 60)

@@ -16,7 +16,7 @@ from embodied.episodes import Episodes
 from embodied.store import Store
 from embodied.video_rewards import FrameNet
 from policies import film_reward
-from policies.filmed import FilmError
+from policies.filmed import FilmError, succeeded
 from policies.soft_argmax import pretrain
 from rapport.run import read_json
 from rapport.train.people import Asking
@@ -141,6 +141,9 @@ def test_pictures_of_several_sizes_are_refused(settings, tmp_path):
         ({"trunk": "resnet18@big"}, "see 'big' pixels"),
         ({"reward": "cloning", "demos": "nowhere"}, "Cloning needs what was done"),
         ({"reward": "cycles"}, "8 answers give one: give at least 12"),
+        ({"reward": "cloning", "frames": 1}, "give at least 2 --frames"),
+        ({"trunk": "resnet18="}, "names no file"),
+        ({"frames": 1}, "shows no movement"),
         ({"frames": -1}, "-1 pictures"),
         ({"horizon": -5}, "-5 steps"),
         ({"steps": 5}, "ten steps"),
@@ -161,9 +164,43 @@ def test_scripted_films_are_as_long_as_an_episode(settings, tmp_path):
     assert cut.frames[:, 0, 0, 0].tolist() == [1, 3, 5, 7] and whole.frames[:, 0, 0, 0].tolist() == [2, 5, 8, 11]
     assert cut.own.tolist() == [1, 5, 9, 13] and cut.act[:, 0].tolist() == [0.5, 2.5, 4.5, 6.5]
     assert np.isnan(cut.success) and whole.success == 1  # nobody saw how the first ends
-    with pytest.raises(FilmError, match=r"films\(2, rng\) gave frames \[1, 12, 24, 32, 3\], .*N = 2"):
-        where = place(settings("Fewer"))
-        pool.film(lambda: where.filmed(None), where.limit, 2, 0, tmp_path / "fewer", lambda k: None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("Fewer", r"films\(2, rng\) gave frames \[1, 12, 24, 32, 3\], .*N = 2"),
+        ("Failing", r"films\(2, rng\) failed \(KeyError: 'script'\)"),
+        ("Unsure", "a reward that is not finite"),
+    ],
+)
+def test_scripted_films_that_are_none_are_told(settings, tmp_path, kind, says):
+    where = place(settings(kind))
+    with pytest.raises(FilmError, match=says):
+        pool.film(lambda: where.filmed(None), where.limit, 2, 0, tmp_path, lambda k: None)
+
+
+def test_success_is_told_as_a_truth_value_or_not_at_all():
+    assert succeeded({"is_success": True}) == 1 and np.isnan(succeeded({"success": None}))
+    with pytest.raises(FilmError, match="tells of success as 'yes'"):
+        succeeded({"success": "yes"})
+
+
+def test_an_episode_may_be_one_picture(settings, tmp_path):
+    films = [np.random.default_rng(n).integers(0, 255, (5, 20, 30, 3), dtype=np.uint8) for n in range(4)]
+    pretrain(films, steps=1).save(tmp_path / "eyes.safetensors")
+    own = settings(frames=1, answers=12, trunk=str(tmp_path / "eyes.safetensors"))
+    result = learn_from_videos(own, tmp_path / "run")
+    write_report(tmp_path / "run")
+    assert len(result["demos"]) == 2 and np.isfinite(result["worth_after"])
+
+
+def test_cycles_need_two_demonstrations_before_anybody_is_asked(settings, tmp_path):
+    (tmp_path / "demos").mkdir()
+    np.savez(tmp_path / "demos" / "one.npz", frames=np.zeros((4, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="holds one demonstration"):
+        learn_from_videos(settings(reward="cycles", demos=str(tmp_path / "demos")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_world_may_not_know_whether_it_succeeds(settings, tmp_path):

@@ -53,6 +53,20 @@ class Fewer(Scripted):
         return super().films(n - 1, rng)
 
 
+class Failing(Scripted):
+    def films(self, n, rng):
+        raise KeyError("script")
+
+
+class Unsure(Scripted):
+    """Is paid what is no number."""
+
+    def films(self, n, rng):
+        found = super().films(n, rng)
+        found.reward[1, 3] = np.nan
+        return found
+
+
 class Silent(Dot):
     """Says that it does not know whether it succeeds."""
 
