@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -137,17 +138,25 @@ def cached_trunk(folder: Path, key: Mapping[str, Any], make: Callable[[], Frozen
     """The trunk made earlier under the same key, or a new one, kept for the next time.
 
     key: everything the trunk depends on, as JSON: the settings of `make`, and of the films it looks at. A file that
-    cannot be read is made again.
+    cannot be read is made again. Who comes second, in another process, waits and takes what was made. Raises TrunkError
+    for a folder that cannot be had.
     """
     path = folder / f"trunk-{sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.safetensors"
-    if path.exists():
-        try:
-            return load(path)
-        except TrunkError:
-            pass  # a copy cut short, or of an older version
-    trunk = make()
-    trunk.save(path)
-    return trunk
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise TrunkError(atomic.explain(error, folder)) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a kill lets it go
+        if path.exists():
+            try:
+                return load(path)
+            except TrunkError:
+                pass  # a copy cut short, or of an older version
+        trunk = make()
+        trunk.save(path)
+        return trunk
 
 
 def embed(trunk: Trunk, videos: Sequence[Frames], cache: Path | None = None) -> list[Features]:

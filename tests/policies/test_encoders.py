@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +125,31 @@ def test_a_trunk_is_made_once_for_a_key(tmp_path: Path) -> None:
     again = cached_trunk(tmp_path, {"task": "sweep", "seed": 1}, lambda: make(1))
     assert first.fingerprint() == again.fingerprint() and made == [1]
     assert cached_trunk(tmp_path, {"task": "sweep", "seed": 2}, lambda: make(2)).fingerprint() != first.fingerprint()
-    for file in tmp_path.iterdir():
+    for file in tmp_path.glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])
     assert cached_trunk(tmp_path, {"seed": 1, "task": "sweep"}, lambda: make(1)).fingerprint() == first.fingerprint()
     assert made == [1, 2, 1]
+
+
+def test_who_comes_second_waits_for_the_trunk_and_takes_it(tmp_path: Path) -> None:
+    begun, made = threading.Event(), []
+
+    def make(name: str) -> FrozenTrunk:
+        begun.set()
+        time.sleep(0.3)
+        made.append(name)
+        return trunk()
+
+    first = threading.Thread(target=cached_trunk, args=(tmp_path, {}, lambda: make("first")))
+    first.start()
+    assert begun.wait(10)
+    assert cached_trunk(tmp_path, {}, lambda: make("second")).fingerprint() == trunk().fingerprint()
+    first.join()
+    assert made == ["first"]
+    with pytest.raises(TrunkError, match="File exists"):
+        cached_trunk(next(tmp_path.glob("*.safetensors")), {}, trunk)
+    with pytest.raises(TrunkError, match="Not a directory"):
+        embed(trunk(), [video(8, 2, 64, 64)], next(tmp_path.glob("*.safetensors")))
 
 
 def test_videos_are_embedded_once_per_trunk(tmp_path: Path) -> None:
