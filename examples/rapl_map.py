@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from rapport.rapl.map import Setting, cells, fill
-from rapport.rapl.map_report import criteria, picture, plan_table, table, wins
+from rapport.rapl.map_report import criteria, needed, picture, plan_table, table, wins
 from rapport.rapl.moments import ANSWERS, JUDGED, moment_table, over
 from rapport.rapl.plans import fill_plans, plans
 from rapport.rapl.policies import fill_policies, policies, policy_table
@@ -38,6 +38,7 @@ SETTINGS = (
     Setting("covering", "heavy", "pixels"),
     Setting("grouping", "heavy", "pixels"),
 )
+NETS = ("frame net, released recipe", "frame net, rankings and demos", "video net, rankings and demos")
 MOMENTS = (Setting("group", "none"), Setting("grouping", "none"))
 
 
@@ -95,6 +96,9 @@ def main() -> None:
                 print("\n".join(lines))
     if found:
         print("\nRAPL less the best rival, bodies never seen\n\n" + "\n".join(wins(found)))
+        print("\nanswers a rival needs for what RAPL has from | 10 | 25 | 50")
+        for setting in (Setting("covering"), Setting("wipe")):
+            print("\n".join(needed(found, setting, NETS, (10, 25, 50))))
     print("\n" + "\n".join(criteria(found, plans(planned))))
     if done := plans(planned):
         print("\n" + "\n".join(plan_table(done)))

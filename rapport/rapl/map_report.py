@@ -102,6 +102,40 @@ def wins(found: Sequence[Cell]) -> Iterator[str]:
         yield f"| {setting.world}, {setting.nuisance}, {setting.eyes} | " + " | ".join(row) + " |"
 
 
+def needed(found: Sequence[Cell], setting: Setting, rivals: Sequence[str], of: Sequence[int]) -> Iterator[str]:
+    """Rows of a Markdown table: how many answers a rival needs for what RAPL has from `of` answers of the same seed,
+    the median over seeds and the range. Between two counts the logarithm is interpolated; the best up to there counts."""
+    counts = sorted({c.answers for c in found if setting_of(c) == setting and c.answers})
+    for name in rivals:
+        curves = [by_seed(found, setting, name, n) for n in counts]
+        row = []
+        for n in of:
+            least = by_seed(found, setting, "RAPL", n)
+            seeds = sorted(set(least).intersection(*curves))
+            each = [_reached(counts, [curve[s] for curve in curves], least[s]) for s in seeds]
+            middle, low, high = (_many(x, counts) for x in (np.median(each), min(each), max(each)))
+            row.append(middle if low == high else f"{middle} ({low} to {high})")
+        yield f"| {setting.world}: {name} | " + " | ".join(row) + " |"
+
+
+def _reached(counts: Sequence[int], curve: Sequence[float], least: float) -> float:
+    """Answers from which a curve has `least`; infinite where it never has."""
+    best = np.maximum.accumulate(curve)
+    k = int(np.searchsorted(best, least))
+    if k == len(counts):
+        return float("inf")
+    if k == 0:
+        return float(counts[0])
+    share = (least - best[k - 1]) / (best[k] - best[k - 1])
+    return float(np.exp(np.log(counts[k - 1]) + share * np.log(counts[k] / counts[k - 1])))
+
+
+def _many(answers: float, counts: Sequence[int]) -> str:
+    if answers <= counts[0]:
+        return f"at most {counts[0]}"
+    return f"above {counts[-1]}" if np.isinf(answers) else f"{answers:.0f}"
+
+
 def criteria(found: Sequence[Cell], tried: Sequence[Try]) -> Iterator[str]:
     """What was to be shown, as it was set down before this was built, and what came out, with intervals."""
     rows: list[tuple[str, Setting, str, int, float]] = []

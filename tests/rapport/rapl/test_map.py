@@ -11,7 +11,7 @@ from rapport.rapl import map as map_
 from rapport.rapl.ground import WORLDS, Ground, Size, ground
 from rapport.rapl.lines import add_line, lines
 from rapport.rapl.map import Cell, Setting, cells, fill
-from rapport.rapl.map_report import criteria, difference, figure, picture, plan_table, short, table, wins
+from rapport.rapl.map_report import criteria, difference, figure, needed, picture, plan_table, short, table, wins
 from rapport.rapl.planning import by_truth, plan
 from rapport.rapl.plans import Try, fill_plans, plans
 from rapport.rapl.rivals import WITH, WITHOUT, labels
@@ -108,6 +108,25 @@ def test_tables_and_criteria_are_those_of_the_cells() -> None:
     assert [short(x) for x in (0.5, -0.5, 10.27, -1.27, 1.0)] == [".50", "-.50", "10.27", "-1.27", "1.00"]
     three = figure([0.1, 0.2, 0.3])
     assert three.mean == pytest.approx(0.2) and three.half == pytest.approx(4.303 * 0.1 / 3**0.5, abs=1e-3)
+
+
+def test_how_many_answers_a_rival_needs_is_read_off_its_curve() -> None:
+    """It has x log10(n) after n answers, RAPL .5 from ten: seed 0 needs 10^(.5/.25) = 100, seed 1 never gets there."""
+    found = [
+        cell
+        for seed, x in ((0, 0.25), (1, 0.1))
+        for n in (10, 1000)
+        for cell in (
+            Cell("wipe", "heavy", "trunk", seed, n, "RAPL", 0.0, 0.5),
+            Cell("wipe", "heavy", "trunk", seed, n, "video net, rankings", 0.0, x * np.log10(n)),
+        )
+    ]
+    first = [cell for cell in found if cell.seed == 0]
+    assert list(needed(first, Setting("wipe"), ["video net, rankings"], [10])) == [
+        "| wipe: video net, rankings | 100 |"
+    ]
+    (row,) = needed(found, Setting("wipe"), ["video net, rankings"], [10])
+    assert row == "| wipe: video net, rankings | above 1000 (100 to above 1000) |"
 
 
 def test_plans_are_compared_by_seed() -> None:
