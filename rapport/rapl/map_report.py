@@ -103,8 +103,10 @@ def wins(found: Sequence[Cell]) -> Iterator[str]:
 
 
 def needed(found: Sequence[Cell], setting: Setting, rivals: Sequence[str], of: Sequence[int]) -> Iterator[str]:
-    """Rows of a Markdown table: how many answers a rival needs for what RAPL has from `of` answers of the same seed,
-    the median over seeds and the range. Between two counts the logarithm is interpolated; the best up to there counts."""
+    """Rows of a Markdown table: how many answers a rival needs for what RAPL has from `of` answers of the same seed.
+
+    The median over seeds and the range. Between two counts the logarithm is interpolated; the best up to there counts.
+    """
     counts = sorted({c.answers for c in found if setting_of(c) == setting and c.answers})
     for name in rivals:
         curves = [by_seed(found, setting, name, n) for n in counts]
