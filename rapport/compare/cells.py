@@ -24,7 +24,7 @@ RATES = (1e-3, 3e-4, 3e-3)  # learning rates of the agent: what is tuned
 @dataclass(frozen=True)
 class Cell:
     """One run. `trial`: it was made to tune, and counts for nothing else. `filmed`: its agent is that of rewards from
-    videos, also on the true reward. seen: further flags of such rewards, but for the true one."""
+    videos, also on the true reward. flags: further ones of such rewards, but for the true one."""
 
     env: str
     method: str
@@ -39,14 +39,14 @@ class Cell:
     horizon: int = 0
     trial: bool = False
     filmed: bool = False
-    seen: tuple[tuple[str, str], ...] = ()
+    flags: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
         env = "".join(c if c.isalnum() or c in "._-" else "-" for c in self.env)
         kind = "trial" if self.trial else "run"
         # Of all settings: no run is taken for another. Those that are not filmed have the names that they always had.
-        told = repr(self).replace(", filmed=False", "").replace(", seen=()", "")
+        told = repr(self).replace(", filmed=False", "").replace(", flags=()", "")
         digest = hashlib.sha256(told.encode()).hexdigest()[:8]
         return f"{kind}-{env}-{self.method}-{self.answers}answers-seed{self.seed}-{digest}"
 
@@ -67,7 +67,7 @@ class Cell:
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]
 
     def _filmed(self) -> list[str]:
-        asked = {"answers": self.answers, "teacher": self.teacher, **dict(self.seen)} if self.method != "true" else {}
+        asked = {"answers": self.answers, "teacher": self.teacher, **dict(self.flags)} if self.method != "true" else {}
         more = {"sessions": self.sessions, "copies": self.copies, "horizon": self.horizon, "rate": self.rate}
         named = {"env": self.env, "reward": self.method, "seed": self.seed, "steps": self.steps, **more, **asked}
         return [part for name, value in named.items() for part in (f"--{name}", str(value))]

@@ -15,6 +15,7 @@ from rapport.compare.statistics import Interval, iqm_interval, paired_difference
 from rapport.console import say
 from rapport.train.learner import at_random
 from rapport.train.spaces import world
+from rapport.visual.command import given
 from rapport.visual.settings import FEWEST, TEACHERS
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 EPISODES = 50  # of acting at random
+PASSED_ON = ("trunk", "pay", "frames", "pool", "demos")  # flags of rewards of videos
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
         )
     if options.trials not in (0, *range(2, len(RATES) + 1)):
         raise ValueError(f"{options.trials} trials: give 0 (nothing is tuned), or 2 to {len(RATES)} to choose between.")
-    given = options.steps, options.clip, options.teacher, 0.0, options.sessions, options.copies, options.horizon
+    shared = options.steps, options.clip, options.teacher, 0.0, options.sessions, options.copies, options.horizon
     filmed = [method for method in options.methods if method in FILMED]
     if filmed and (other := [m for m in options.methods if m not in (*FILMED, "true")]):
         raise ValueError(
@@ -72,19 +74,18 @@ def plan(options: Compare) -> tuple[list[Cell], list[Cell]]:
             f"A budget of {few[0]} answers: {', '.join(filmed)} take their demonstrations from them too; give at least "
             f"{least}."
         )
-    seen = {"trunk": "soft-argmax", "pay": "sum", "frames": 0, "pool": 300, "demos": None}  # as they are by default
-    changed = tuple((name, str(value)) for name in seen if (value := getattr(options, name)) != seen[name])
+    changed = tuple((name, str(getattr(options, name))) for name in given(options) if name in PASSED_ON)
     if changed and not filmed:
         flags = ", ".join(f"--{name}" for name, _ in changed)
         raise ValueError(f"{flags}: of rewards of videos, and none is compared; leave it out.")
     if options.demos and "cloning" in filmed:
         raise ValueError("cloning needs what was done in the demonstrations, and --demos does not tell: leave one out.")
-    base = Cell("", "", 0, 0, *given, filmed=bool(filmed))
+    base = Cell("", "", 0, 0, *shared, filmed=bool(filmed))
     cells, trials = [], []
     for env in dict.fromkeys(options.envs):
         for method in dict.fromkeys(options.methods):
             budgets = sorted(set(options.budgets)) if method != "true" else [0]
-            each = replace(base, env=env, method=method, seen=() if method == "true" else changed)
+            each = replace(base, env=env, method=method, flags=() if method == "true" else changed)
             for rate in RATES[: options.trials]:
                 trials.append(replace(each, answers=budgets[-1], seed=DEVELOPMENT, rate=rate, trial=True))
             for answers in budgets:

@@ -18,7 +18,7 @@ from rapport.visual.settings import TEACHERS, Settings
 from rapport.visual.training import Show, learn_from_videos
 
 if TYPE_CHECKING:
-    from rapport.cli import Train
+    from rapport.cli import Compare, Train
 
 OURS = ("reward", "reward_from", "videos", "demos", "trunk", "pay", "frames", "pool", "cache")
 SHARED = ("env", "answers", "teacher", "seed", "ask", "store", "run", "patience", "out", "json")
@@ -31,7 +31,8 @@ def about_videos(options: Train) -> bool:
     return any(name in OURS for name in given(options))
 
 
-def given(options: Train) -> list[str]:
+def given(options: Train | Compare) -> list[str]:
+    """The flags that are not as they are by default."""
     return [f.name for f in fields(options) if getattr(options, f.name) != f.default]
 
 
